@@ -1,0 +1,195 @@
+"""Patch-grid arithmetic: how many cells an image of any size gives, and where in the image each cell looks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_vit.errors import GridError
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """One convolution-like step from a grid to a coarser one, along one axis.
+
+    Parameters
+    ----------
+    kernel, stride, padding
+        As for ``torch.nn.Conv2d``, in cells of the finer grid.
+    ceil
+        Whether a last, incomplete window counts as a cell (the model pads the end of the axis) or is dropped.
+    """
+
+    kernel: int
+    stride: int
+    padding: int = 0
+    ceil: bool = False
+
+    def count(self, cells: int) -> int:
+        """Number of windows over ``cells`` cells (Dumoulin & Visin 2016, arXiv 1603.07285, relationship 6)."""
+        if cells < 1:
+            return 0
+        span = cells + 2 * self.padding - self.kernel
+        windows = (-(-span // self.stride) if self.ceil else span // self.stride) + 1
+        # As in torch, a window may end beyond the axis but not begin there: it would hold nothing.
+        beyond = self.ceil and (windows - 1) * self.stride >= cells + self.padding
+        return max(0, windows - beyond)
+
+    def centres(self, finer: NDArray[np.float64], spacing: float) -> NDArray[np.float64]:
+        """Centres of the windows, given those of the finer cells, in pixels."""
+        # Padding is symmetric, so it must not pull the outer cells inwards: extrapolate. What ``ceil`` adds at the
+        # end lies on one side only and holds nothing: leave it out of the mean.
+        outside = spacing * np.arange(1, self.padding + 1)
+        padded = np.concatenate([finer[0] - outside[::-1], finer, finer[-1] + outside])
+        windows = self.count(len(finer))
+        missing = max(0, (windows - 1) * self.stride + self.kernel - len(padded))
+        padded = np.concatenate([padded, np.full(missing, np.nan)])
+        starts = self.stride * np.arange(windows)
+        return np.asarray(np.nanmean(padded[starts[:, None] + np.arange(self.kernel)], axis=1), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """The chain of windows that leads from pixels to the cells of a patch map, for rows and for columns.
+
+    Build one with :meth:`patches` for the patch embedding, and add a model's later poolings and merges with
+    :meth:`then`. Calling it gives the grid's shape for an image size.
+
+    Examples
+    --------
+    >>> grid = PatchGrid.patches(16, stride=8)          # PiT: overlapping patches ...
+    >>> grid((224, 224))
+    (27, 27)
+    >>> grid.then(3, stride=2, padding=1)((224, 224))   # ... and its first pooling
+    (14, 14)
+    """
+
+    rows: tuple[Window, ...] = ()
+    columns: tuple[Window, ...] = ()
+
+    @classmethod
+    def patches(
+        cls, size: int | Size, stride: int | Size | None = None, padding: int | Size = 0, ceil: bool = False
+    ) -> PatchGrid:
+        """Grid of a patch embedding.
+
+        Parameters
+        ----------
+        size
+            Side of a patch in pixels, or (height, width).
+        stride
+            Distance between patches in pixels; the patch size when not given (patches that tile the image).
+        padding
+            Zero padding on each side, in pixels.
+        ceil
+            Whether the model pads the image to a multiple of the patch size (timm's ``dynamic_img_pad``).
+        """
+        return cls().then(size, size if stride is None else stride, padding, ceil)
+
+    def then(self, kernel: int | Size, stride: int | Size, padding: int | Size = 0, ceil: bool = False) -> PatchGrid:
+        """The grid after one more pooling, merge or strided convolution of this one, in cells of this grid."""
+        (kernel_y, kernel_x), (stride_y, stride_x), (padding_y, padding_x) = map(_pair, (kernel, stride, padding))
+        return replace(
+            self,
+            rows=(*self.rows, Window(kernel_y, stride_y, padding_y, ceil)),
+            columns=(*self.columns, Window(kernel_x, stride_x, padding_x, ceil)),
+        )
+
+    def __call__(self, image_size: Size) -> Size:
+        """Shape (rows, columns) of the grid for an image of ``(height, width)`` pixels.
+
+        Raises
+        ------
+        GridError
+            The image is too small to give a cell.
+        """
+        rows, columns = image_size
+        for window in self.rows:
+            rows = window.count(rows)
+        for window in self.columns:
+            columns = window.count(columns)
+        if not (rows and columns):
+            height, width = image_size
+            raise GridError(f"a {height}x{width} image is too small for this patch grid: it has {rows}x{columns} cells")
+        return rows, columns
+
+    def centres(self, image_size: Size) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Where the cells look.
+
+        Parameters
+        ----------
+        image_size
+            ``(height, width)`` in pixels.
+
+        Returns
+        -------
+        rows, columns
+            Centre of each grid row and each grid column in pixels; pixel ``i`` covers ``[i, i + 1)``, so the
+            centre of a 16-pixel patch at the border is 8.0.
+
+        Raises
+        ------
+        GridError
+            The image is too small to give a cell.
+        """
+        self(image_size)
+        return _centres(self.rows, image_size[0]), _centres(self.columns, image_size[1])
+
+    def to_image(self, patch_map: Tensor, image_size: Size) -> Tensor:
+        """Resample a patch map to pixels, linearly between the cells' true centres.
+
+        Parameters
+        ----------
+        patch_map
+            Shape ``(..., rows, columns)``.
+        image_size
+            ``(height, width)`` in pixels of the image that gave the map.
+
+        Returns
+        -------
+        Tensor
+            Shape ``(..., height, width)``. Outside the outermost centres the nearest cell's value holds.
+        """
+        rows, columns = (
+            torch.from_numpy(_interpolation(centres, pixels)).to(patch_map)
+            for centres, pixels in zip(self.centres(image_size), image_size, strict=True)
+        )
+        return rows @ patch_map @ columns.T
+
+    def feature_mask(self, image_size: Size) -> Tensor:
+        """Number of the cell whose centre is nearest, for each pixel: Captum's ``feature_mask`` on this grid.
+
+        Returns
+        -------
+        Tensor
+            Integers ``0 ... rows * columns - 1`` in reading order, shape ``(1, 1, height, width)``.
+        """
+        rows, columns = (
+            np.abs(centres - (np.arange(pixels)[:, None] + 0.5)).argmin(axis=1)
+            for centres, pixels in zip(self.centres(image_size), image_size, strict=True)
+        )
+        cells = rows[:, None] * self(image_size)[1] + columns
+        return torch.from_numpy(cells)[None, None]
+
+
+def _pair(value: int | Size) -> Size:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _centres(windows: tuple[Window, ...], pixels: int) -> NDArray[np.float64]:
+    centres = np.arange(pixels, dtype=np.float64) + 0.5
+    for i, window in enumerate(windows):
+        centres = window.centres(centres, spacing=math.prod(finer.stride for finer in windows[:i]))
+    return centres
+
+
+def _interpolation(centres: NDArray[np.float64], pixels: int) -> NDArray[np.float64]:
+    """Matrix (pixels, cells) that interpolates values at the cells' centres linearly at the pixels' centres."""
+    return np.stack([np.interp(np.arange(pixels) + 0.5, centres, cell) for cell in np.eye(len(centres))], axis=1)
