@@ -1,0 +1,72 @@
+"""DeiT and every other timm VisionTransformer: CLIP, DINO, DINOv2, SigLIP, DeiT-III; gated and parallel blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from timm.models.vision_transformer import (
+    DiffParallelScalingBlock,
+    ParallelScalingBlock,
+    ParallelThingsBlock,
+    VisionTransformer,
+)
+from torch import nn
+
+from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit.errors import UnsupportedModelError
+
+
+class DeiT(Adapter):
+    """Plain transformers: one grid throughout, prefix tokens from the first block to the last."""
+
+    family = "deit"
+    models = (VisionTransformer,)
+
+    def sites(self, model: VisionTransformer) -> Iterator[Site]:
+        """One site a block; one for each parallel feed-forward of a block that has several."""
+        grid = patch_grid(model.patch_embed)
+        for i, block in enumerate(model.blocks):
+            last = i == len(model.blocks) - 1
+            for name, reads, units in hidden(f"blocks.{i}", block):
+                yield feed_forward(
+                    name,
+                    reads=reads,
+                    units=units,
+                    grid=grid,
+                    prefix_tokens=model.num_prefix_tokens,
+                    reaches_output=not (last and model.global_pool == "token"),
+                )
+
+
+def patch_grid(patch_embed: nn.Module) -> PatchGrid:
+    """Grid of a timm patch embedding."""
+    height, width = patch_embed.feat_ratio(as_scalar=False)
+    return PatchGrid.patches((height, width), ceil=getattr(patch_embed, "dynamic_img_pad", False))
+
+
+def hidden(name: str, block: nn.Module) -> Iterable[tuple[str, nn.Module, int | None]]:
+    """Name, reading module and, where the module does not tell it, width of a block's hidden activations."""
+    if isinstance(block, ParallelThingsBlock):
+        return [(f"{name}.ffns.{j}", second_linear(name, ffn.mlp), None) for j, ffn in enumerate(block.ffns)]
+    if isinstance(block, ParallelScalingBlock | DiffParallelScalingBlock):
+        # Their output projection may be fused with the attention's and then reads both at once; the dropout just
+        # before it reads the hidden activation alone.
+        return [(name, block.mlp_drop, block.in_split[0])]
+    return [(name, second_linear(name, block.mlp), None)]
+
+
+def second_linear(name: str, mlp: nn.Module) -> nn.Module:
+    """The layer of a plain or gated MLP that reads its hidden activation; ViTamin calls it ``w2``."""
+    for attribute in ("fc2", "w2"):
+        if hasattr(mlp, attribute):
+            return getattr(mlp, attribute)
+    raise UnsupportedModelError(
+        f'the feed-forward block {type(mlp).__name__} at "{name}" has no second linear layer "fc2" or "w2"; write an '
+        "adapter that tells which layer reads its hidden activation"
+    )
+
+
+@hookimpl
+def captum_vit_adapters() -> list[Adapter]:
+    """Hand the adapter to captum-vit."""
+    return [DeiT()]
