@@ -1,0 +1,58 @@
+"""The commands that list: ``captum-vit sites`` and ``captum-vit adapters``."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from captum_vit.cli.console import stdout
+from captum_vit.cli.model import DEFAULT_MODEL
+
+
+def sites(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or the embedded one.")] = DEFAULT_MODEL,
+) -> None:
+    """List a model's sites, the places where its neurons are; takes no weights."""
+    from captum_vit.adapted import adapt
+    from captum_vit.checkpoints import build_without_weights
+
+    with adapt(build_without_weights(model)) as vit:
+        height, width = vit.preprocessing.size
+        table = Table(
+            title=f"{escape(model)}: family {vit.family}, {len(vit.sites)} sites, {height}×{width} pixels",
+            title_justify="left",
+        )
+        table.add_column("Site", no_wrap=True)
+        table.add_column("Lucent layer", no_wrap=True)
+        for heading in ("Units", "Grid", "Prefix tokens"):
+            table.add_column(heading, justify="right")
+        table.add_column("Patch tokens reach output")
+        for site in vit.sites:
+            rows, columns = site.grid((height, width))
+            reaches = "yes" if site.reaches_output else "no"
+            table.add_row(site.name, site.layer, str(site.units), f"{rows}×{columns}", str(site.prefix_tokens), reaches)
+    stdout().print(table)
+
+
+def adapters() -> None:
+    """List the families that can be adapted, where each adapter comes from, and plugins that failed."""
+    from captum_vit.errors import PluginWarning
+    from captum_vit.plugins import registry
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)  # the table says it
+        plugins = registry()
+    table = Table("Family", "Distribution", "Serves")
+    for registered in plugins.adapters:
+        served = ", ".join(model.__name__ for model in registered.adapter.models) or "decides by itself"
+        table.add_row(escape(registered.adapter.family), escape(registered.distribution), escape(served))
+    stdout().print(table)
+    if plugins.failures:
+        failed = Table("Failed plugin", "Distribution", "Reason", border_style="red")
+        for failure in plugins.failures:
+            failed.add_row(escape(failure.entry_point), escape(failure.distribution), escape(failure.reason))
+        stdout().print(failed)

@@ -1,0 +1,79 @@
+"""The command ``captum-vit render``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from captum_vit.cli import console
+from captum_vit.cli.model import (
+    Checkpoint,
+    Device,
+    RandomWeights,
+    RecipeName,
+    Seed,
+    Steps,
+    adapted,
+    find_device,
+    full_name,
+)
+
+
+def render(
+    model: Annotated[str, typer.Argument(help="A timm model, or the embedded deit_micro.")],
+    neurons: Annotated[
+        list[str], typer.Argument(metavar="SITE:UNIT...", help="Or SITE:0-63, SITE:all, SITE:random:16; several.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write to; made if it is not there.")],
+    checkpoint: Checkpoint = None,
+    random_weights: RandomWeights = False,
+    recipe: RecipeName = "ghiasi2022",
+    steps: Steps = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the images in pixels; the model's input size when not given.")
+    ] = None,
+    seed: Seed = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Neurons to render at a time.")] = 8,
+    device: Device = "cpu",
+) -> None:
+    """Render many neurons: a PNG and a JSON for each, and a contact sheet.
+
+    What is in the folder with the same settings is kept, so that an interrupted run goes on where it stopped.
+    """
+    from captum_vit.adapted import adapt
+    from captum_vit.checkpoints import build_without_weights
+    from captum_vit.output import check_folder
+    from captum_vit.recipes import find_recipe
+    from captum_vit.render_folder import render_into
+    from captum_vit.selection import select_neurons
+
+    # Everything that can be wrong with the question comes before weights are fetched and images optimized.
+    find_recipe(recipe)
+    place = find_device(device)
+    with adapt(build_without_weights(model)) as sketch:
+        addresses = select_neurons(sketch, neurons, seed)
+    check_folder(out)
+
+    weights = "random" if random_weights else str(checkpoint or "published")
+    with adapted(model, checkpoint, random_weights, seed, place) as vit:
+        renders = render_into(
+            out,
+            vit,
+            addresses,
+            origin={"name": full_name(model, random_weights), "weights": weights},
+            recipe=recipe,
+            steps=steps,
+            size=None if size is None else (size, size),
+            seed=seed,
+            batch_size=batch_size,
+        )
+
+    for neuron, problem in renders.problems.items():
+        console.warn(f"{neuron}: {problem}")
+    neurons_in_words = "1 neuron" if len(renders) == 1 else f"{len(renders)} neurons"
+    console.stdout().print(f"{neurons_in_words} of {escape(full_name(model, random_weights))}")
+    console.stdout().print(f"  images         [green]{escape(str(out))}[/]")
+    console.stdout().print(f"  contact sheet  [green]{escape(str(out / 'contact-sheet.png'))}[/]")
