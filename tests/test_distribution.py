@@ -1,0 +1,132 @@
+"""The wheel: holds what it should, and works where nothing of the checkout is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+CHECKOUT = Path(__file__).parents[1]
+PACKAGES = {"captum_vit": "captum_vit", "adapters": "captum_vit_adapters"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of the sources, so that nothing left in the checkout by earlier builds gets in."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for package in PACKAGES:
+        shutil.copytree(CHECKOUT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / file, folder)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "dist", folder]
+    subprocess.run(build, check=True)
+    (built,) = (folder / "dist").glob("captum_vit-*-py3-none-any.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def contents(wheel: Path) -> dict[str, int]:
+    """Path and size in bytes of each file in the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {member.filename: member.file_size for member in archive.infolist()}
+
+
+def test_the_wheel_holds_every_module_of_both_packages_and_nothing_else(contents: dict[str, int]) -> None:
+    sources = {
+        f"{installed}/{source.relative_to(CHECKOUT / package).as_posix()}"
+        for package, installed in PACKAGES.items()
+        for source in (CHECKOUT / package).rglob("*.py")
+    }
+    assert {name for name in contents if name.endswith(".py")} == sources
+    top_level = {name.split("/")[0] for name in contents}
+    (metadata,) = top_level - set(PACKAGES.values())
+    assert metadata.endswith(".dist-info")
+
+
+def test_the_wheel_holds_types_licence_model_and_photos(contents: dict[str, int]) -> None:
+    assert "captum_vit/py.typed" in contents
+    assert any(name.endswith("licenses/LICENSE") for name in contents)
+    models = {name: size for name, size in contents.items() if name.endswith(".safetensors")}
+    assert models
+    assert all(0 < size <= 3_000_000 for size in models.values()), models
+    photos = [name for name in contents if name.startswith("captum_vit/models/photos/") and name.endswith(".jpg")]
+    assert len(photos) >= 2
+
+
+def test_each_family_has_its_entry_point(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        entry_points = ConfigParser()
+        entry_points.read_string(archive.read(name).decode())
+    families = ("coat", "convit", "deit", "pit", "swin", "twins")
+    assert dict(entry_points["captum_vit"]) == {family: f"captum_vit_adapters.{family}" for family in families}
+    assert "captum-vit" in entry_points["console_scripts"]
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh virtual environment with the wheel; only what the wheel depends on comes from the present one."""
+    folder = tmp_path_factory.mktemp("fresh") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    python = folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
+    # Last, or pip would take a captum-vit of the present environment for an older one to replace. Its folders come
+    # after the new environment's own, and as .pth files in them are not read, an editable install stays outside.
+    (site_packages,) = folder.glob("lib/python*/site-packages")
+    present = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
+    (site_packages / "dependencies.pth").write_text("\n".join(present))
+    return folder
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    return folder
+
+
+def run(environment: Path, command: str, *arguments: str, cwd: Path) -> str:
+    """Standard output of a command of the fresh environment, run without a network; fails unless it succeeds."""
+    unreachable = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run(
+        [environment / "bin" / command, *arguments],
+        cwd=cwd,
+        env=variables | unreachable | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_installed_packages_are_the_wheels(environment: Path, empty: Path) -> None:
+    program = "import sys, importlib.util as u; print(*(u.find_spec(name).origin for name in sys.argv[1:]), sep='\\n')"
+    files = run(environment, "python", "-c", program, *PACKAGES.values(), cwd=empty).splitlines()
+    assert len(files) == len(PACKAGES)
+    assert all(Path(file).is_relative_to(environment) for file in files), files
+
+
+def test_the_card_command_without_arguments_writes_a_picture(environment: Path, empty: Path) -> None:
+    printed = run(environment, "captum-vit", "card", cwd=empty)
+    (written,) = empty.iterdir()
+    assert written.suffix == ".png"
+    assert written.name in printed
+    with Image.open(written) as card:
+        card.load()
+        assert min(card.size) >= 200
+        colours = card.convert("RGB").getcolors(maxcolors=card.width * card.height)
+    assert colours is not None
+    assert len(colours) > 1000  # photographs and a rendering, not a blank page

@@ -1,0 +1,150 @@
+"""The embedded models: what `load` gives, what it refuses, and that the weights have learned something."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from timm.data import create_transform, resolve_model_data_config
+from timm.models import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+
+import captum_vit
+from captum_vit import models
+from captum_vit.errors import CaptumViTError
+from captum_vit.models.registry import MODELS
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return captum_vit.load("deit_micro")
+
+
+def test_the_default_model_is_a_plain_timm_vit_ready_to_use(model):
+    assert type(model) is VisionTransformer
+    assert not model.training
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert (len(model.blocks), model.embed_dim, model.patch_embed.grid_size) == (6, 128, (8, 8))
+    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, model.num_classes)
+
+
+def test_it_carries_its_input_size_and_normalization_as_timm_models_do(model):
+    config = resolve_model_data_config(model)
+    assert config["input_size"] == (3, 64, 64)
+    assert {key: config[key] for key in IMAGENET} == IMAGENET
+    transform = create_transform(**config, is_training=False)
+    assert transform(Image.new("RGB", (300, 200), "white")).shape == (3, 64, 64)
+    assert model.pretrained_cfg == model.default_cfg
+    assert len(model.pretrained_cfg["label_names"]) == model.pretrained_cfg["num_classes"] == model.num_classes
+
+
+def test_its_weights_are_those_of_the_file_in_half_precision_and_small(model):
+    file = MODELS["deit_micro"].weights
+    stored = load_file(file)
+    assert file.stat().st_size <= 2_500_000
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    assert stored.keys() == model.state_dict().keys()
+    assert all(torch.equal(stored[name].float(), value) for name, value in model.state_dict().items())
+    assert all(bool(value.isfinite().all()) for value in stored.values())
+
+
+@pytest.mark.parametrize("name", models.available())
+def test_every_available_model_loads_alone_and_without_touching_the_random_numbers(name):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    first, second = captum_vit.load(name), captum_vit.load(name)
+    assert torch.equal(torch.rand(3), expected)
+    with torch.no_grad():
+        next(first.parameters()).add_(1)
+    assert not torch.equal(next(first.parameters()), next(second.parameters()))
+
+
+def test_an_unknown_name_is_an_error_that_lists_the_models():
+    with pytest.raises(CaptumViTError, match=r'"deit_nano".*deit_micro'):
+        captum_vit.load("deit_nano")
+
+
+def flip_one_bit(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: content[:-1000], lambda content: b"", flip_one_bit],
+    ids=["truncated", "empty", "one bit"],
+)
+def test_a_damaged_weights_file_is_an_error_that_names_it(damage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    published = MODELS["deit_micro"]
+    copy = replace(published, folder=tmp_path)
+    copy.weights.write_bytes(damage(published.weights.read_bytes()))
+    monkeypatch.setattr(models, "MODELS", {"deit_micro": copy})
+    with pytest.raises(CaptumViTError, match=r"deit_micro\.safetensors is corrupted.*SHA-256"):
+        captum_vit.load("deit_micro")
+
+
+def test_a_missing_weights_file_is_an_error_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(models, "MODELS", {"deit_micro": replace(MODELS["deit_micro"], folder=tmp_path)})
+    with pytest.raises(CaptumViTError, match=r"deit_micro\.safetensors cannot be read \(No such file"):
+        captum_vit.load("deit_micro")
+
+
+def test_the_bundled_photos_are_small_colour_jpegs_of_documented_origin():
+    photos = models.default_photos()
+    assert 3 <= len(photos) <= 8
+    assert sum(photo.stat().st_size for photo in photos) < 600_000
+    origins = (photos[0].parent / "README.md").read_text()
+    for photo in photos:
+        assert photo.stat().st_size <= 150_000
+        assert f"`{photo.name}`" in origins
+        with Image.open(photo) as image:
+            image.load()
+            assert (image.format, image.mode) == ("JPEG", "RGB")
+            assert min(image.size) >= 300
+
+
+def test_no_bundled_photo_is_a_class_of_the_model():
+    assert not {photo.stem for photo in models.default_photos()} & set(MODELS["deit_micro"].classes)
+
+
+def views_of_bundled_photos(per_photo: int) -> tuple[Tensor, Tensor]:
+    """Random squares of the bundled photos under random colour gains, normalized, and the photo each is from."""
+    rng = np.random.default_rng(0)
+    views, photo = [], []
+    for index, path in enumerate(models.default_photos()):
+        image = Image.open(path)
+        for _ in range(per_photo):
+            side = int(rng.uniform(0.4, 0.8) * min(image.size))
+            left, top = rng.integers(image.width - side + 1), rng.integers(image.height - side + 1)
+            view = image.resize((64, 64), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+            views.append(np.clip(np.asarray(view) * rng.uniform(0.5, 1.5, size=3), 0, 255))
+            photo.append(index)
+    pixels = torch.from_numpy(np.stack(views)).float().permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(IMAGENET[key]).view(3, 1, 1) for key in ("mean", "std"))
+    return (pixels - mean) / std, torch.tensor(photo)
+
+
+def same_photo_neighbours(model: nn.Module, views: Tensor, photo: Tensor) -> float:
+    """Fraction of views whose nearest other view, by cosine of centred class tokens, is of the same photo."""
+    with torch.no_grad():
+        tokens = model.forward_features(views)[:, 0]
+    tokens = functional.normalize(tokens - tokens.mean(0), dim=-1)
+    nearest = (tokens @ tokens.T).fill_diagonal_(-1).argmax(1)
+    return float((photo[nearest] == photo).float().mean())
+
+
+def test_on_photos_it_never_saw_it_recognizes_two_views_of_one_photo_far_better_than_random_weights(model):
+    views, photo = views_of_bundled_photos(per_photo=16)
+    trained = same_photo_neighbours(model, views, photo)
+    torch.manual_seed(0)
+    untrained = [same_photo_neighbours(MODELS["deit_micro"].build(), views, photo) for _ in range(3)]
+    assert trained > max(untrained) + 0.2
