@@ -87,7 +87,7 @@ def neuron_card(
     model: str | None = None,
     progress: bool = True,
 ) -> Card:
-    """Make the card of one neuron; :func:`captum_vit.plots.draw_card` draws it.
+    """Make the card of one neuron; :func:`captum_vit.card_figure.draw_card` draws it.
 
     Parameters
     ----------

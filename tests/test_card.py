@@ -16,11 +16,12 @@ from torch import nn
 
 import captum_vit
 from captum_vit.card import Card, eval_crop, most_activating, neuron_card
+from captum_vit.card_figure import draw_card
 from captum_vit.errors import AddressError
 from captum_vit.images import ImageError, read_image
 from captum_vit.models import default_photos
 from captum_vit.output import OutputError, check_output, replacing
-from captum_vit.plots import FORMATS, draw_card, save_figure
+from captum_vit.plots import FORMATS, save_figure
 
 NEURON = "blocks.4:42"
 

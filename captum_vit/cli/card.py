@@ -63,11 +63,12 @@ def card(
     """
     from captum_vit.adapted import adapt
     from captum_vit.card import neuron_card
+    from captum_vit.card_figure import draw_card
     from captum_vit.checkpoints import build_without_weights
     from captum_vit.images import find_images
     from captum_vit.models import default_photos
     from captum_vit.output import check_output
-    from captum_vit.plots import FORMATS, draw_card, save_figure
+    from captum_vit.plots import FORMATS, save_figure
     from captum_vit.recipes import find_recipe
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
