@@ -13,10 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from captum_vit.adapted import AdaptedModel
 from captum_vit.errors import AddressError
 from captum_vit.probe import StopForward
-from captum_vit.site import Site
 
 
 class LayerOutputs:
@@ -121,47 +119,6 @@ class LayerOutputs:
                 raise StopForward(output)
 
         return hook
-
-
-class SiteMaps:
-    """Maps of sites under Lucent's names; passes end after the deepest of them.
-
-    Reads what :class:`LayerOutputs` would, without hooks of its own and without a whole pass, and from a compiled
-    model too.
-
-    Parameters
-    ----------
-    vit
-        The adapted model.
-    sites
-        The sites to read.
-    forward
-        What runs the model: ``vit`` itself, or ``vit`` compiled.
-    """
-
-    def __init__(self, vit: AdaptedModel, sites: Iterable[Site], forward: Callable[[Tensor], Any]) -> None:
-        self.vit = vit
-        self.names = {site.layer: site.name for site in sites}
-        self.forward = forward
-        self._maps: dict[str, Tensor] = {}
-
-    def __enter__(self) -> SiteMaps:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._maps = {}
-
-    def run(self, images: Tensor) -> None:
-        """Pass images ``(B, 3, H, W)`` through the model, as far as the sites need."""
-        with self.vit.collect(self.names.values()) as maps:
-            self.forward(images)
-        self._maps = maps
-
-    def __call__(self, layer: str) -> Tensor:
-        """Map of a site in the latest pass, by Lucent's name of its probe."""
-        return self._maps[self.names[layer]]
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -14,15 +13,13 @@ from torch.nn import functional
 
 from captum_vit.adapted import AdaptedModel
 from captum_vit.grid import Size
-from captum_vit.layers import LayerOutputs, SiteMaps, frozen
+from captum_vit.layers import frozen
 from captum_vit.progress import progress_bar
 from captum_vit.randomness import RandomStream
 from captum_vit.recipe import Recipe
 from captum_vit.recipes import find_recipe
 from captum_vit.renders import Render, Renders
-from captum_vit.site import Site
-
-Objective = Callable[[Callable[[str], Tensor]], Tensor]
+from captum_vit.targets import Objective, Target, losses_of
 
 
 def render(
@@ -106,29 +103,6 @@ def render(
     return Renders(tuple(done[index] for index in range(len(targets))))
 
 
-@dataclass(frozen=True)
-class Target:
-    """What one image is optimized for: its name, its objective, and how deep in the model it lies."""
-
-    name: str
-    objective: Objective
-    depth: int
-    site: Site | None = None
-
-    @classmethod
-    def of(cls, vit: AdaptedModel, neuron: str | Objective) -> Target:
-        """An address, or a Lucent objective (a loss: the lower, the better), as a target."""
-        if not isinstance(neuron, str):
-            return cls(getattr(neuron, "description", "") or repr(neuron), neuron, len(vit.sites))
-        site, unit = vit.address(neuron)
-        return cls(
-            f"{site.name}:{unit}",
-            lambda layers: -layers(site.layer)[:, unit].mean(),
-            vit.sites.index(site),
-            site,
-        )
-
-
 class RenderLoop:
     """The optimization of one batch of neurons, step by step.
 
@@ -167,12 +141,7 @@ class RenderLoop:
         self.history = np.full((len(targets), steps), np.nan, dtype=np.float32)
         self.first_images = self.images().detach().clone()
         self.broken: dict[int, int] = {}  # step at which a target's loss stopped being finite
-        sites = [target.site for target in targets if target.site is not None]
-        self.layers: LayerOutputs | SiteMaps = (
-            SiteMaps(vit, sites, vit if forward is None else forward)
-            if len(sites) == len(targets)
-            else LayerOutputs(vit, self.images)
-        )
+        self.losses = losses_of(vit, targets, self.images, vit if forward is None else forward)
 
     def images(self) -> Tensor:
         """The images as they are, ``(N, 3, H, W)`` in [0, 1]."""
@@ -182,7 +151,7 @@ class RenderLoop:
         """Take the steps one by one."""
         optimizer = self.recipe.optimizer([self.parameters])
         schedule = self.recipe.schedule(optimizer, self.count) if self.recipe.schedule else None
-        with self.layers:
+        with self.losses:
             for step in range(self.count):
                 optimizer.zero_grad()
                 self._backward(step)
@@ -196,22 +165,19 @@ class RenderLoop:
     def _backward(self, step: int) -> None:
         copies = [self._transformed(index, image[None]) for index, image in enumerate(self.images())]
         losses = self._losses(copies)
-        penalty = self.recipe.penalty
-        total = torch.zeros((), device=self.device)
-        for index, loss in enumerate(losses):
-            self.history[index, step] = -loss.item()
-            if penalty is not None:
-                loss = loss + penalty(copies[index])
-            if loss.isfinite():
-                total = total + loss
-            else:
-                self.broken.setdefault(index, step)
+        self.history[:, step] = -losses.detach().cpu().numpy()
+        if self.recipe.penalty is not None:
+            losses = losses + torch.stack([self.recipe.penalty(images) for images in copies])
+        finite = losses.isfinite()
+        for index in (~finite).nonzero().flatten().tolist():
+            self.broken.setdefault(index, step)
+        total = losses[finite].sum()
         total.backward()
         # One neuron's overflow must not stop the others: its image stays where it was.
         gradient = self.parameters.grad
         assert gradient is not None
-        finite = gradient.flatten(1).isfinite().all(dim=1)
-        for index in (~finite).nonzero().flatten().tolist():
+        whole = gradient.flatten(1).isfinite().all(dim=1)
+        for index in (~whole).nonzero().flatten().tolist():
             self.broken.setdefault(index, step)
             gradient[index] = 0
 
@@ -221,28 +187,20 @@ class RenderLoop:
                 image = transform(image)
         return image
 
-    def _losses(self, copies: Sequence[Tensor]) -> list[Tensor]:
-        """Losses of the targets on their copies, ``(copies, 3, H, W)`` each."""
-        inputs = torch.cat([_resize(images, self.input_size) for images in copies])
+    def _losses(self, copies: Sequence[Tensor]) -> Tensor:
+        """Losses ``(N,)`` of the targets on their copies, ``(copies, 3, H, W)`` each."""
+        inputs = _joined([_resize(images, self.input_size) for images in copies])
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            self.layers.run(self.vit.preprocessing.normalize(inputs.to(self.dtype)))
-        bounds = np.cumsum([0, *map(len, copies)])
-        losses = []
-        for index, target in enumerate(self.targets):
-            rows = slice(int(bounds[index]), int(bounds[index + 1]))
-            losses.append(target.objective(self._view(index, rows)).float())
-        return losses
-
-    def _view(self, index: int, rows: slice) -> Callable[[str], Tensor]:
-        """The layers as the objective of one target sees them: its own images only."""
-        return lambda layer: self.layers(layer)[slice(index, index + 1) if layer == "input" else rows]
+            return self.losses(
+                self.vit.preprocessing.normalize(inputs.to(self.dtype)), [len(images) for images in copies]
+            )
 
     def finish(self, settings: Mapping[str, Any]) -> list[Render]:
         """The results, after the last step."""
-        with torch.no_grad(), self.layers:
+        with torch.no_grad(), self.losses:
             images = self.images().detach()
-            activations = [-loss.item() for loss in self._losses(images.split(1))]
-            starts = [-loss.item() for loss in self._losses(self.first_images.split(1))]
+            activations = (-self._losses(images.split(1))).tolist()
+            starts = (-self._losses(self.first_images.split(1))).tolist()
         renders = []
         for index, target in enumerate(self.targets):
             change = (images[index] - self.first_images[index]).abs().max().item()
@@ -267,10 +225,14 @@ class RenderLoop:
             return "the image never changed: the neuron gives no gradient"
         if not activation > start:
             return f"dead: the activation never rose above its start ({activation:.3g}, at first {start:.3g})"
-        if self.targets[index].site is not None and activation <= 0:
+        if self.targets[index].neuron is not None and activation <= 0:
             # GELU is negative below zero and rises towards zero: what silences a neuron can look like progress.
             return f"silenced and not excited: the finished activation is {activation:.3g}"
         return None
+
+
+def _joined(images: Sequence[Tensor]) -> Tensor:
+    return images[0] if len(images) == 1 else torch.cat(list(images))
 
 
 def _resize(images: Tensor, size: Size) -> Tensor:

@@ -16,7 +16,8 @@ import torch
 import captum_vit
 from captum_vit.layers import frozen
 from captum_vit.recipes import find_recipe
-from captum_vit.rendering import RenderLoop, Target
+from captum_vit.rendering import RenderLoop
+from captum_vit.targets import Target
 
 MODES = {
     "float32": {},

@@ -3,7 +3,7 @@
 The bare minimum is the truncated forward pass of the unadapted model up to the neuron and the backward pass to the
 input, on the same batch, with frozen weights. One neuron with the eight copies of the paper's recipe is a batch of 8.
 
-    python tests/benchmarks/render_step.py [MODEL] [--steps 4] [--runs 7]
+    python tests/benchmarks/render_step.py [MODEL] [--neurons 1] [--steps 4] [--runs 7]
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import torch
 import captum_vit
 from captum_vit.layers import frozen
 from captum_vit.recipes import find_recipe
-from captum_vit.rendering import RenderLoop, Target
+from captum_vit.rendering import RenderLoop
+from captum_vit.targets import Target
 
 
 class Reached(BaseException):
@@ -60,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="deit_small_patch16_224")
     parser.add_argument("--sites", type=int, nargs="+", default=[0, 2, 5, 8, 11])
+    parser.add_argument("--neurons", type=int, default=1, help="rendered at once, eight copies each")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--runs", type=int, default=7)
     arguments = parser.parse_args()
@@ -70,15 +72,14 @@ def main() -> None:
     print("|---|---|---|---|")
     for number in arguments.sites:
         site = vit.sites[number]
-        minimum = bare_minimum(bare, captum_vit.adapt(bare).sites[number], copies=8)
+        minimum = bare_minimum(bare, captum_vit.adapt(bare).sites[number], copies=8 * arguments.neurons)
         captum_vit.restore(bare)
         steps = (arguments.runs + 1) * arguments.steps + 1
-        loop = RenderLoop(
-            vit, [Target.of(vit, f"{site.name}:7")], recipe, steps, vit.preprocessing.size, seed=0, dtype=None
-        )
+        targets = [Target.of(vit, f"{site.name}:{unit}") for unit in range(arguments.neurons)]
+        loop = RenderLoop(vit, targets, recipe, steps, vit.preprocessing.size, seed=0)
         with frozen(vit):
             rendering = loop.steps()
-            next(rendering)  # the whole pass that finds out what the objective reads
+            next(rendering)
             per_step(minimum, arguments.steps)
             per_step(partial(next, rendering), arguments.steps)
             times: tuple[list[float], list[float]] = ([], [])
