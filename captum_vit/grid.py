@@ -156,12 +156,51 @@ class PatchGrid:
         -------
         Tensor
             Shape ``(..., height, width)``. Outside the outermost centres the nearest cell's value holds.
+
+        Raises
+        ------
+        GridError
+            An image of that size does not give a map of that shape.
         """
-        rows, columns = (
-            torch.from_numpy(_interpolation(centres, pixels)).to(patch_map)
-            for centres, pixels in zip(self.centres(image_size), image_size, strict=True)
-        )
-        return rows @ patch_map @ columns.T
+        cells, expected = tuple(patch_map.shape[-2:]), self(image_size)
+        if cells != expected:
+            raise GridError(
+                f"a patch map of {_by(cells)} cells is not of a {_by(image_size)} image, which has {_by(expected)}; "
+                "give a map (..., rows, columns) and the size (height, width) of the image that gave it"
+            )
+        rows, columns = map(_interpolation, self.centres(image_size), image_size)
+        return _along_both_axes(rows, patch_map, columns)
+
+    def pool(self, pixel_attribution: Tensor) -> Tensor:
+        """Average over the pixels of each cell: from pixels to the grid of patch maps, as :meth:`to_image` goes back.
+
+        A pixel belongs to the cell whose centre is nearest, as in :meth:`feature_mask`. Where those cells are equally
+        large, the map's mean is that of the pixels.
+
+        Parameters
+        ----------
+        pixel_attribution
+            Shape ``(..., height, width)``, of an image of that size. Leading dimensions stay as they are; sum over
+            the channels of an attribution ``(B, 3, height, width)`` before or after, as Captum's own plots do.
+
+        Returns
+        -------
+        Tensor
+            Shape ``(..., rows, columns)``. A cell that no pixel is nearest to has the value of the pixel nearest to
+            its centre.
+
+        Raises
+        ------
+        GridError
+            There is no height and width, or the image is too small to give a cell.
+        """
+        if pixel_attribution.ndim < 2:
+            raise GridError(
+                f"an attribution of shape {tuple(pixel_attribution.shape)} has no pixels; give it (..., height, width)"
+            )
+        image_size = (pixel_attribution.shape[-2], pixel_attribution.shape[-1])
+        rows, columns = map(_averages, self.centres(image_size), image_size)
+        return _along_both_axes(rows, pixel_attribution, columns)
 
     def feature_mask(self, image_size: Size) -> Tensor:
         """Number of the cell whose centre is nearest, for each pixel: Captum's ``feature_mask`` on this grid.
@@ -171,12 +210,13 @@ class PatchGrid:
         Tensor
             Integers ``0 ... rows * columns - 1`` in reading order, shape ``(1, 1, height, width)``.
         """
-        rows, columns = (
-            np.abs(centres - (np.arange(pixels)[:, None] + 0.5)).argmin(axis=1)
-            for centres, pixels in zip(self.centres(image_size), image_size, strict=True)
-        )
+        rows, columns = map(_nearest, self.centres(image_size), image_size)
         cells = rows[:, None] * self(image_size)[1] + columns
         return torch.from_numpy(cells)[None, None]
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
 
 
 def _pair(value: int | Size) -> Size:
@@ -193,3 +233,24 @@ def _centres(windows: tuple[Window, ...], pixels: int) -> NDArray[np.float64]:
 def _interpolation(centres: NDArray[np.float64], pixels: int) -> NDArray[np.float64]:
     """Matrix (pixels, cells) that interpolates values at the cells' centres linearly at the pixels' centres."""
     return np.stack([np.interp(np.arange(pixels) + 0.5, centres, cell) for cell in np.eye(len(centres))], axis=1)
+
+
+def _nearest(centres: NDArray[np.float64], pixels: int) -> NDArray[np.intp]:
+    """Number of the cell whose centre is nearest, for each pixel along an axis."""
+    return np.asarray(np.abs(centres - (np.arange(pixels)[:, None] + 0.5)).argmin(axis=1))
+
+
+def _averages(centres: NDArray[np.float64], pixels: int) -> NDArray[np.float64]:
+    """Matrix (cells, pixels) that averages over the pixels of each cell."""
+    inside = (_nearest(centres, pixels) == np.arange(len(centres))[:, None]).astype(np.float64)
+    # A padded axis may have cells at the very border, which share their nearest pixel with a neighbour.
+    for cell in np.flatnonzero(inside.sum(axis=1) == 0):
+        inside[cell, np.clip(int(centres[cell]), 0, pixels - 1)] = 1
+    return np.asarray(inside / inside.sum(axis=1, keepdims=True))
+
+
+def _along_both_axes(rows: NDArray[np.float64], values: Tensor, columns: NDArray[np.float64]) -> Tensor:
+    """Apply one matrix to the columns and one to the rows of ``values``; whole numbers give fractions."""
+    if not values.is_floating_point():
+        values = values.to(torch.get_default_dtype())
+    return torch.from_numpy(rows).to(values) @ values @ torch.from_numpy(columns).to(values).T

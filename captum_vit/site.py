@@ -57,6 +57,10 @@ class Site:
         """Resample a patch map ``(..., rows, columns)`` to pixels; see :meth:`PatchGrid.to_image`."""
         return self.grid.to_image(patch_map, image_size)
 
+    def pool(self, pixel_attribution: Tensor) -> Tensor:
+        """Average a pixel attribution ``(..., height, width)`` over each patch cell; see :meth:`PatchGrid.pool`."""
+        return self.grid.pool(pixel_attribution)
+
     def feature_mask(self, image_size: Size) -> Tensor:
         """Captum's ``feature_mask``, one feature for each patch cell; see :meth:`PatchGrid.feature_mask`."""
         return self.grid.feature_mask(image_size)

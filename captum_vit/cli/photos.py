@@ -1,0 +1,115 @@
+"""What the commands on single photos share: each is read, explained and drawn by itself, and bad ones are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from captum_vit.cli import console
+
+# Whatever takes seconds to import (torch, timm, Lucent, matplotlib) is imported in the function that needs it.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from captum_vit.adapted import AdaptedModel
+
+Model = Annotated[str, typer.Argument(help="A timm model, or the embedded deit_micro.")]
+NeuronAddress = Annotated[str, typer.Argument(metavar="SITE:UNIT", help="The neuron, such as blocks.4:307.")]
+Photos = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE", help="Photos, or folders that are searched with their subfolders.")
+]
+OutFolder = Annotated[Path, typer.Option(help="Folder to write to; made if it is not there.")]
+
+
+def explain_photos(
+    vit: AdaptedModel,
+    model: str,
+    address: str,
+    photos: Sequence[Path],
+    out: Path,
+    ending: str,
+    explain: Callable[[Tensor], Tensor],
+    draw: Callable[[Tensor, Tensor, str], Figure],
+    progress: bool = True,
+) -> None:
+    """Write an array and a picture for each photo, as soon as it is done, and print where they are.
+
+    Parameters
+    ----------
+    vit
+        The adapted model.
+    model, address
+        The model's name and the neuron, to print with its activations.
+    photos
+        Image files; those that cannot be read are reported at the end.
+    out, ending
+        Folder of the files, and what follows the photo's name in theirs.
+    explain
+        From images ``(1, 3, H, W)`` as the model expects them to the array to save.
+    draw
+        From the crop ``(3, H, W)``, pixels in [0, 1], that array and the photo's name to the picture.
+    progress
+        Whether to show a progress bar over the photos; not where ``explain`` shows one for each.
+
+    Raises
+    ------
+    ImageError
+        No photo can be read.
+    OutputError
+        A file cannot be written.
+    """
+    import numpy as np
+
+    from captum_vit.crop import eval_crop
+    from captum_vit.images import ImageError, read_image
+    from captum_vit.output import replacing
+    from captum_vit.plots import save_figure
+    from captum_vit.progress import progress_bar
+
+    crop, parameter = eval_crop(vit), next(vit.parameters())
+    done: list[tuple[Path, Path, float]] = []
+    skipped: list[str] = []
+    with progress_bar("Explaining photos", len(photos), disable=not progress) as advance:
+        for path, name in zip(photos, distinct_names(photos), strict=True):
+            try:
+                pixels = crop(read_image(path))
+            except ImageError as error:
+                skipped.append(str(error))
+            else:
+                images = vit.preprocessing.normalize(pixels[None].to(parameter.device, parameter.dtype))
+                activation = float(vit.patch_map(images, address).mean())
+                values = explain(images).float().cpu()
+                array = out / f"{name}-{ending}.npy"
+                with replacing(array) as partial:
+                    np.save(partial, values.numpy())
+                save_figure(draw(pixels, values, path.name), out / f"{name}-{ending}.png", dpi=150)
+                done.append((path, array, activation))
+            advance(1)
+    if not done:
+        raise ImageError(f"none of {len(photos)} files can be read as an image; {skipped[0]}")
+    for reason in skipped:
+        console.warn(f"skipped: {reason}")
+    console.stdout().print(f"[bold]{escape(address)}[/] of {escape(model)}")
+    for path, array, activation in done:
+        files = f"[green]{escape(str(array.with_suffix('.png')))}[/] and .npy"
+        console.stdout().print(f"  {escape(path.name)}  activation {activation:.3g}  {files}")
+
+
+def distinct_names(photos: Sequence[Path]) -> list[str]:
+    """The photos' names without folder and suffix, numbered where several are the same."""
+    names: list[str] = []
+    # File systems that ignore case would take Cat.jpg and cat.jpg for one.
+    taken = set()
+    for path in photos:
+        name, number = path.stem, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name.lower())
+        names.append(name)
+    return names
