@@ -33,3 +33,7 @@ class TrainingModeWarning(UserWarning):
 
 class ZeroAttributionWarning(UserWarning):
     """The patch tokens of a site never reach the model's output, so attributions of the output are zero there."""
+
+
+class StaleCheckpointWarning(UserWarning):
+    """The checkpoint of an interrupted pass is damaged or of other arguments, so the pass starts anew."""

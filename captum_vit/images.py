@@ -85,3 +85,25 @@ def find_images(places: Sequence[str | Path]) -> tuple[Path, ...]:
     if not found:
         raise ImageError(f"no image in {', '.join(map(str, places))}; give a folder with JPEG or PNG files")
     return tuple(found)
+
+
+def read_list(path: str | Path) -> tuple[Path, ...]:
+    """Image files named in a text file, one a line, relative to the text file's folder; empty lines count for nothing.
+
+    Whether they are there is not looked at.
+
+    Raises
+    ------
+    ImageError
+        The text file cannot be read or names no file.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ImageError(f"{path} is not a text file in UTF-8; give a list of images, one path a line") from error
+    files = tuple(Path(path).parent / line.strip() for line in lines if line.strip())
+    if not files:
+        raise ImageError(f"{path} names no file; write one path a line")
+    return files

@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
+from captum_vit.cli.attribute import attribute
 from captum_vit.cli.card import card
 from captum_vit.cli.console import Commands
 from captum_vit.cli.listing import adapters, sites
 from captum_vit.cli.model import DEFAULT_MODEL, DEFAULT_NEURON
+from captum_vit.cli.patch_map import patch_map
 from captum_vit.cli.render import render
+from captum_vit.cli.top_images import top_images
 
 __all__ = ["DEFAULT_MODEL", "DEFAULT_NEURON", "app", "main"]
 
@@ -51,6 +54,9 @@ def common(
 for command, example in (
     (card, "captum-vit card deit_small_patch16_224 blocks.8:42 --images photos/ --out neuron.png"),
     (render, "captum-vit render deit_small_patch16_224 blocks.0:0-15 blocks.8:random:16 --out renders/"),
+    (patch_map, "captum-vit patch-map deit_micro blocks.4:307 photos/ --out maps/"),
+    (attribute, "captum-vit attribute deit_micro blocks.4:307 cat.jpg --method occlusion --out maps/"),
+    (top_images, "captum-vit top-images deit_small_patch16_224 --images photos/ -k 10 --out top.safetensors"),
     (sites, "captum-vit sites swin_tiny_patch4_window7_224"),
     (adapters, "captum-vit adapters"),
 ):

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from captum_vit.errors import CaptumViTError, PluginWarning
+from captum_vit.errors import CaptumViTError, PluginWarning, StaleCheckpointWarning
 
 FAILURE, INTERRUPTED = 2, 130
 
@@ -40,6 +40,7 @@ def quiet() -> None:
         return
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", PluginWarning)
+    warnings.simplefilter("always", StaleCheckpointWarning)
     warnings.showwarning = lambda message, *_: warn(str(message))
 
 
