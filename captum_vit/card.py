@@ -1,25 +1,34 @@
-"""The neuron card: the image that a neuron prefers, the photo that excites it most, and where in that photo."""
+"""The neuron card: the image that a neuron prefers, the photos that excite it most, and where in those photos."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from captum_vit.adapted import AdaptedModel
-from captum_vit.images import ImageError, read_image
-from captum_vit.progress import progress_bar
+from captum_vit.errors import CaptumViTError
+from captum_vit.photos import Photo, most_activating
+from captum_vit.ranking import Histogram, TopImages
 from captum_vit.recipe import Recipe
+from captum_vit.recipes import find_recipe
 from captum_vit.rendering import render
-from captum_vit.renders import Render
+from captum_vit.renders import Render, Renders
+from captum_vit.top_images import top_images
 
 # Clear images in seconds; the paper's own recipe, "ghiasi2022", passes eight copies of the image at every step.
 DEFAULT_RECIPE = "fourier"
+DEFAULT_PHOTOS = 4
+
+# Of the colours, in activation: a dead neuron's maps differ by rounding errors only.
+_NARROWEST_SCALE = 0.01
+
+
+class CardError(CaptumViTError, ValueError):
+    """Cards of no neuron, or the best photo of a card without one."""
 
 
 @dataclass(frozen=True)
@@ -34,52 +43,64 @@ class Card:
         The neuron, ``"site:unit"``.
     optimized
         The image optimized to excite the neuron, with its activation and its settings.
-    photo
-        The photo with the largest activation.
     photos
-        Number of photos it was chosen from.
+        The photos with the largest activations, best first.
+    histogram
+        The neuron's activations on all images that the photos were chosen from.
+    images
+        How many those were.
+    reduction
+        How a photo's activation follows from its patch map: ``"mean"``, or another that ranked the photos.
     skipped
-        Why files among the photos were left out, one message each.
+        Why files among the images were left out, one message each.
     """
 
     model: str
     address: str
     optimized: Render
-    photo: Photo
-    photos: int
+    photos: tuple[Photo, ...]
+    histogram: Histogram
+    images: int
+    reduction: str = "mean"
     skipped: tuple[str, ...] = ()
 
+    @property
+    def photo(self) -> Photo:
+        """The most activating photo.
 
-@dataclass(frozen=True)
-class Photo:
-    """A photo as the model saw it, and how a neuron responds to it.
+        Raises
+        ------
+        CardError
+            The neuron's activation is finite on no image.
+        """
+        if not self.photos:
+            raise CardError(f"{self.address} has a finite activation on no image, so that no photo is the best")
+        return self.photos[0]
 
-    Attributes
-    ----------
-    path
-        Its file.
-    pixels
-        The crop that the model saw, pixels in [0, 1], shape ``(H, W, 3)``.
-    activation
-        Mean of the neuron's activation over the patches.
-    patch_map
-        Activation over the patch grid, shape ``(rows, columns)``.
-    heat
-        The patch map resampled to the photo's pixels between the cells' true centres, shape ``(H, W)``.
-    """
+    @property
+    def site(self) -> str:
+        """Name of the neuron's site."""
+        return self.address.rpartition(":")[0]
 
-    path: Path
-    pixels: NDArray[np.float32]
-    activation: float
-    patch_map: NDArray[np.float32]
-    heat: NDArray[np.float32]
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Smallest and largest activation of a patch over the card's photos, which share one scale of colours."""
+        low = min((float(photo.patch_map.min()) for photo in self.photos), default=0.0)
+        high = max((float(photo.patch_map.max()) for photo in self.photos), default=1.0)
+        return low, max(high, low + _NARROWEST_SCALE)
+
+    def relative_heat(self, photo: Photo) -> NDArray[np.float32]:
+        """Where in the card's :attr:`scale` a photo's :attr:`Photo.heat` lies, in [0, 1]; shape ``(H, W)``."""
+        low, high = self.scale
+        return np.asarray((photo.heat - low) / (high - low), dtype=np.float32).clip(0, 1)
 
 
 def neuron_card(
     vit: AdaptedModel,
     address: str,
-    photos: Sequence[str | Path],
+    photos: Sequence[str | Path] | TopImages,
     *,
+    k: int = DEFAULT_PHOTOS,
     recipe: str | Recipe = DEFAULT_RECIPE,
     steps: int | None = None,
     seed: int = 0,
@@ -87,128 +108,110 @@ def neuron_card(
     model: str | None = None,
     progress: bool = True,
 ) -> Card:
-    """Make the card of one neuron; :func:`captum_vit.card_figure.draw_card` draws it.
+    """Make the card of one neuron; :func:`neuron_cards` for one address, with the same parameters and errors."""
+    (card,) = neuron_cards(
+        vit,
+        [address],
+        photos,
+        k=k,
+        recipe=recipe,
+        steps=steps,
+        seed=seed,
+        batch_size=batch_size,
+        model=model,
+        progress=progress,
+    )
+    return card
+
+
+def neuron_cards(
+    vit: AdaptedModel,
+    addresses: Sequence[str],
+    photos: Sequence[str | Path] | TopImages,
+    *,
+    k: int = DEFAULT_PHOTOS,
+    recipe: str | Recipe = DEFAULT_RECIPE,
+    steps: int | None = None,
+    seed: int = 0,
+    batch_size: int = 8,
+    model: str | None = None,
+    progress: bool = True,
+) -> tuple[Card, ...]:
+    """Make the cards of many neurons, with one pass over the photos for all of them.
+
+    :func:`captum_vit.card_figure.draw_cards` draws them, :func:`captum_vit.card_page.write_page` writes a page.
 
     Parameters
     ----------
     vit
         The adapted model.
-    address
-        ``"site:unit"``.
+    addresses
+        ``"site:unit"`` each.
     photos
-        Image files; those that cannot be read are left out and named in :attr:`Card.skipped`.
+        Image files; those that cannot be read are left out and named in :attr:`Card.skipped`. Or the result of
+        :func:`captum_vit.top_images`, and then only the photos that the cards show are read.
+    k
+        Photos on a card; fewer where there are fewer.
     recipe, steps, seed
-        How to optimize the image, as for :func:`captum_vit.rendering.render`.
+        How to optimize the images, as for :func:`captum_vit.render`.
     batch_size
-        Photos in memory at a time.
+        Photos in memory and neurons rendered at a time.
     model
-        The model's name on the card; that of its class when not given.
+        The model's name on the cards; that of its class when not given.
     progress
         Whether to show progress bars with the time left.
 
     Raises
     ------
     AddressError
-        The address is malformed, or the model has no such site or unit.
+        An address is malformed, or the model has no such site or unit.
+    CardError
+        There is no address.
     ImageError
         There is no photo that can be read.
+    StaleRankingError
+        The photos were ranked before, and the model, its weights or a photo is not the one of the ranking.
     RecipeError
         There is no such recipe.
     """
-    site, unit = vit.address(address)
-    photo, skipped = most_activating(vit, address, photos, batch_size=batch_size, progress=progress)
-    renders = render(vit, address, recipe=recipe, steps=steps, seed=seed, progress=progress)
-    return Card(
-        model=model or vit.model_name,
-        address=f"{site.name}:{unit}",
-        optimized=renders[0],
-        photo=photo,
-        photos=len(photos) - len(skipped),
-        skipped=skipped,
-    )
+    recipe = find_recipe(recipe)
+    neurons = [f"{site.name}:{unit}" for site, unit in map(vit.address, addresses)]
+    if not neurons:
+        raise CardError('no neuron to make a card of; give at least one address, such as "blocks.5:42"')
+    top = rank_photos(vit, neurons, photos, k=k, batch_size=batch_size, progress=progress)
+    best = most_activating(vit, neurons, top, k=k, batch_size=batch_size, progress=progress)
+    renders = render(vit, neurons, recipe=recipe, steps=steps, seed=seed, batch_size=batch_size, progress=progress)
+    return assemble(renders, best, top, model or vit.model_name)
 
 
-def most_activating(
+def rank_photos(
     vit: AdaptedModel,
-    address: str,
-    photos: Sequence[str | Path],
+    addresses: Sequence[str],
+    photos: Sequence[str | Path] | TopImages,
     *,
+    k: int = DEFAULT_PHOTOS,
     batch_size: int = 8,
     progress: bool = True,
-) -> tuple[Photo, tuple[str, ...]]:
-    """Find the photo on which the neuron's activation, averaged over the patches, is largest.
-
-    Photos are resized and cropped as timm's evaluation transform for the model does, and read a few at a time.
-
-    Returns
-    -------
-    photo
-        The photo; of several with the same activation, the first.
-    skipped
-        What was wrong with files that could not be read, one message each.
-
-    Raises
-    ------
-    AddressError
-        The address is malformed, or the model has no such site or unit.
-    ImageError
-        No photo can be read, or none was given.
-    """
-    site, _ = vit.address(address)
-    crop = eval_crop(vit)
-    skipped: list[str] = []
-    best: tuple[float, Path, Tensor, Tensor] | None = None
-    with progress_bar("Searching photos", len(photos), disable=not progress) as advance:
-        for first in range(0, len(photos), batch_size):
-            batch = [Path(path) for path in photos[first : first + batch_size]]
-            crops: dict[Path, Tensor] = {}
-            for path in batch:
-                try:
-                    crops[path] = crop(read_image(path))
-                except ImageError as error:
-                    skipped.append(str(error))
-            if crops:
-                maps = _patch_maps(vit, address, torch.stack(list(crops.values())))
-                for (path, pixels), patch_map in zip(crops.items(), maps, strict=True):
-                    activation = float(patch_map.mean())
-                    if best is None or activation > best[0]:
-                        best = activation, path, pixels, patch_map
-            advance(len(batch))
-    if best is None:
-        first_problem = f"; {skipped[0]}" if skipped else ""
-        raise ImageError(f"none of {len(photos)} files can be read as an image{first_problem}")
-    activation, path, pixels, patch_map = best
-    heat = site.to_image(patch_map, vit.preprocessing.size)
-    photo = Photo(path, pixels.permute(1, 2, 0).numpy(), activation, patch_map.numpy(), heat.numpy())
-    return photo, tuple(skipped)
+) -> TopImages:
+    """Rank photos by the activations of the neurons' sites, unless that was done before."""
+    if isinstance(photos, TopImages):
+        return photos
+    sites = dict.fromkeys(vit.address(address)[0].name for address in addresses)
+    return top_images(vit, photos, k, sites=list(sites), batch_size=batch_size, progress=progress)
 
 
-def eval_crop(vit: AdaptedModel) -> Callable[[NDArray[np.float32]], Tensor]:
-    """The resizing and cropping of timm's evaluation transform for a model, without its normalization.
-
-    Returns
-    -------
-    callable
-        From an image ``(height, width, 3)`` to the part of it that the model sees, ``(3, H, W)``, pixels in [0, 1].
-    """
-    from PIL import Image
-    from timm.data import create_transform, resolve_model_data_config
-
-    # In a wrapper, the configuration is the wrapped model's.
-    configured = (module for module in vit.model.modules() if hasattr(module, "pretrained_cfg"))
-    config = resolve_model_data_config(next(configured, vit.model))
-    config["input_size"] = (3, *vit.preprocessing.size)
-    transform = create_transform(**config, is_training=False, normalize=False)
-
-    def crop(image: NDArray[np.float32]) -> Tensor:
-        pixels: Tensor = transform(Image.fromarray((image * 255).round().astype(np.uint8)))
-        return pixels.float() / 255
-
-    return crop
-
-
-def _patch_maps(vit: AdaptedModel, address: str, pixels: Tensor) -> Tensor:
-    """Patch maps ``(B, rows, columns)`` on the CPU, of images ``(B, 3, H, W)`` in [0, 1]."""
-    parameter = next(vit.parameters())
-    images = vit.preprocessing.normalize(pixels.to(parameter.device, parameter.dtype))
-    return vit.patch_map(images, address).float().cpu()
+def assemble(renders: Renders, photos: Sequence[tuple[Photo, ...]], top: TopImages, model: str) -> tuple[Card, ...]:
+    """Put cards together from the neurons' renders, their photos and the ranking that chose those."""
+    return tuple(
+        Card(
+            model=model,
+            address=optimized.neuron,
+            optimized=optimized,
+            photos=best,
+            histogram=top.histogram(optimized.neuron),
+            images=top.images,
+            reduction=top.reduction,
+            skipped=tuple(top.skipped),
+        )
+        for optimized, best in zip(renders, photos, strict=True)
+    )

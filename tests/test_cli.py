@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def test_a_card_of_any_timm_model_from_a_folder_of_photos_to_a_named_file(folder
     assert result.exit_code == 0, result.output
     assert a_card(out)
     assert "test_vit (random weights)" in result.stdout
-    assert "best of 2" in result.stdout
+    assert "best 2 of 2" in result.stdout
     first = out.read_bytes()
     assert run(*arguments, "--seed", 0).exit_code == 0
     assert out.read_bytes() == first
@@ -102,7 +103,7 @@ def test_a_single_photo_will_do(folder):
     result = run("card", "--images", photo, "--steps", 1)
     assert result.exit_code == 0, result.output
     assert photo.name in result.stdout
-    assert "best of 1" in result.stdout
+    assert "best 1 of 1" in result.stdout
 
 
 def test_files_that_are_no_photos_are_skipped_counted_and_listed(folder, tmp_path):
@@ -117,7 +118,67 @@ def test_files_that_are_no_photos_are_skipped_counted_and_listed(folder, tmp_pat
     for name in ("b.jpg", "c.jpg", "d.png"):
         assert name in result.stderr
     assert "a.jpg" not in result.stderr
-    assert "best of 1" in result.stdout
+    assert "best 1 of 1" in result.stdout
+
+
+def test_as_many_photos_as_asked_for_are_on_the_card(folder):
+    result = run("card", "-k", 2, "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert "best 2 of 6" in result.stdout
+    assert result.stdout.count(".jpg") == 2
+
+
+def test_several_neurons_go_on_a_page(folder):
+    result = run("card", "deit_micro", "blocks.4:random:2", "blocks.3:0-1", "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert [file.name for file in folder.iterdir()] == ["deit_micro-cards.html"]
+    assert "4 neurons of deit_micro" in result.stdout
+    page = (folder / "deit_micro-cards.html").read_text(encoding="utf-8")
+    assert re.findall(r'data-address="(.*?)"', page)[2:] == ["blocks.3:0", "blocks.3:1"]
+    assert page.count("<article") == 4
+
+
+def test_several_neurons_go_in_one_picture_if_a_picture_is_asked_for(folder):
+    assert run("card", "deit_micro", "blocks.4:307", "--steps", 1, "--out", "one.png").exit_code == 0
+    result = run("card", "deit_micro", "blocks.4:307", "blocks.4:42", "--steps", 1, "--out", "two.png")
+    assert result.exit_code == 0, result.output
+    with Image.open("one.png") as one, Image.open("two.png") as two:
+        assert two.width == one.width
+        assert two.height == pytest.approx(2 * one.height, abs=60)
+
+
+def test_one_neuron_goes_on_a_page_if_a_page_is_asked_for(folder):
+    result = run("card", "--steps", 1, "--out", "card.HTML")
+    assert result.exit_code == 0, result.output
+    assert Path("card.HTML").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_saved_ranking_takes_the_place_of_photos(folder, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(default_photos()[0].parent, photos)
+    with captum_vit.adapt(captum_vit.load("deit_micro")) as vit:
+        captum_vit.top_images(vit, photos, k=3, progress=False).save(tmp_path / "top.safetensors")
+    arguments = ("card", "--top", tmp_path / "top.safetensors", "--steps", 1)
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "best 3 of 6" in result.stdout
+    assert str(photos / "rocket.jpg") in result.stdout
+    (photos / "rocket.jpg").unlink()
+    result = run(*arguments, "--out", "other.png")
+    assert result.exit_code == 2
+    assert "rocket.jpg was ranked but cannot be read" in result.stderr.splitlines()[-1]
+    assert not Path("other.png").exists()
+
+
+def test_renders_that_are_there_are_taken_and_new_ones_kept(folder, tmp_path):
+    renders = tmp_path / "renders"
+    made = ("deit_micro", "blocks.4:307", "--recipe", "fourier", "--steps", 2)
+    assert run("render", *made, "--out", renders).exit_code == 0
+    there = {path: path.stat().st_mtime_ns for path in renders.glob("blocks*")}
+    result = run("card", *made, "blocks.4:42", "--renders", renders)
+    assert result.exit_code == 0, result.output
+    assert {path: path.stat().st_mtime_ns for path in there} == there
+    assert (renders / "blocks.4-42.png").is_file()
 
 
 def test_a_dead_neuron_is_said_to_be_dead(folder, monkeypatch):
@@ -128,7 +189,7 @@ def test_a_dead_neuron_is_said_to_be_dead(folder, monkeypatch):
     monkeypatch.setattr("captum_vit.checkpoints.models.load", lambda name: model)
     result = run("card", "deit_micro", "blocks.1:5", "--steps", 2)
     assert result.exit_code == 0, result.output
-    assert "warning: the optimized image means little" in result.stderr
+    assert "warning: blocks.1:5: the optimized image means little" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -140,7 +201,7 @@ def test_a_dead_neuron_is_said_to_be_dead(folder, monkeypatch):
         "architecture": (["resnet18", "layer1:1"], "no installed adapter serves ResNet"),
         "site": (["deit_micro", "blocks.12:1"], r'no site "blocks.12".*blocks.0, blocks.1 … blocks.5'),
         "unit": (["deit_micro", "blocks.1:512"], r"no unit 512.*0 … 511"),
-        "address": (["deit_micro", "blocks.1"], "is not an address; write a site, a colon and a unit"),
+        "address": (["deit_micro", "blocks.1"], "chooses no neuron; write SITE:UNIT, SITE:0-63"),
         "no neuron": (["test_vit"], "name a neuron of test_vit, such as blocks.4:42.*captum-vit sites test_vit"),
         "recipe": (["--recipe", "cake"], 'no recipe "cake"; there are ghiasi2022'),
         "device": (["--device", "gpu"], 'no device "gpu" here'),
@@ -149,6 +210,15 @@ def test_a_dead_neuron_is_said_to_be_dead(folder, monkeypatch):
         "card is a folder": (["--out", "."], "is a folder; give the name of a file in it"),
         "card of unknown format": (["--out", "card.xyz"], r'in the format "\.xyz"; use .*\.png'),
         "card without suffix": (["--out", "card"], "without a suffix"),
+        "too many for a picture": (
+            ["deit_micro", "blocks.1:0-16", "--out", "card.png"],
+            r"of 17 cards; write a page.*\.html",
+        ),
+        "both rankings and photos": (
+            ["--top", "top.safetensors", "--images", "."],
+            "--top and --images exclude each other",
+        ),
+        "missing ranking": (["--top", "top.safetensors"], "top.safetensors cannot be read: No such file"),
         "both weights": (["test_vit", "blocks.1:1", "--checkpoint", "x", "--random-weights"], "exclude each other"),
         "weights for the embedded": (["--random-weights"], "deit_micro comes with its weights"),
         "missing checkpoint": (["test_vit", "blocks.1:1", "--checkpoint", "w.pth"], "w.pth is not a file"),
