@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--neurons", type=int, default=64)
     parser.add_argument("--evaluations", type=int, default=256)
     parser.add_argument("--size", type=int)
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--sheets", type=Path)
     arguments = parser.parse_args()
     vit = captum_vit.adapt(load_teacher() if arguments.model == "dinov2" else captum_vit.load("deit_micro"))
@@ -87,7 +88,7 @@ def main() -> None:
     print(f"{arguments.model} at {size} pixels: {len(live)} of {len(neurons)} neurons answer to {len(crops)} crops")
     print("| recipe | steps × copies | ratio to photos | share above 1 | kept when disturbed | minutes |")
     print("|---|---|---|---|---|---|")
-    for name in RECIPES:
+    for name in arguments.recipes:
         steps = max(1, arguments.evaluations // COPIES[name])
         start = time.perf_counter()
         renders = captum_vit.render(vit, neurons, recipe=name, steps=steps, size=size, progress=False)
