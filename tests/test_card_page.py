@@ -18,6 +18,10 @@ from captum_vit.card import Card, CardError, neuron_cards
 from captum_vit.card_page import write_page
 from captum_vit.models import default_photos
 
+# Slow machines are no failure: everything is waited for, and nothing here is about time.
+PATIENCE = 120_000  # milliseconds
+expect.set_options(timeout=PATIENCE)
+
 ADDRESSES = ("blocks.3:42", "blocks.3:182", "blocks.4:42", "blocks.4:307", "blocks.4:308")
 
 
@@ -41,7 +45,7 @@ def browser() -> Iterator[Browser]:
         reason = "no Chromium or Chrome on this machine; on Debian, apt-get install chromium"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"], timeout=PATIENCE)
         yield running
         running.close()
 
@@ -52,6 +56,7 @@ class Visit:
     def __init__(self, browser: Browser, file: Path, **settings) -> None:
         self.context = browser.new_context(**settings)
         self.page: Page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE)
         self.said: list[str] = []
         self.asked: list[str] = []
         self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))

@@ -52,7 +52,7 @@ def test_the_wheel_holds_every_module_of_both_packages_and_nothing_else(contents
     assert metadata.endswith(".dist-info")
 
 
-def test_the_wheel_holds_types_licence_model_and_photos(contents: dict[str, int]) -> None:
+def test_the_wheel_holds_types_licence_models_photos_and_templates(contents: dict[str, int]) -> None:
     assert "captum_vit/py.typed" in contents
     assert any(name.endswith("licenses/LICENSE") for name in contents)
     models = {name: size for name, size in contents.items() if name.endswith(".safetensors")}
@@ -60,6 +60,8 @@ def test_the_wheel_holds_types_licence_model_and_photos(contents: dict[str, int]
     assert all(0 < size <= 3_000_000 for size in models.values()), models
     photos = [name for name in contents if name.startswith("captum_vit/models/photos/") and name.endswith(".jpg")]
     assert len(photos) >= 2
+    templates = {path.name for path in (CHECKOUT / "captum_vit" / "templates").iterdir()}
+    assert templates == {name.rpartition("/")[2] for name in contents if name.startswith("captum_vit/templates/")}
 
 
 def test_each_family_has_its_entry_point(wheel: Path) -> None:
