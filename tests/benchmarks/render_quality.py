@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=256)
     parser.add_argument("--size", type=int)
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--bfloat16", action="store_true", help="render in bfloat16; activations are in float32")
     parser.add_argument("--sheets", type=Path)
     arguments = parser.parse_args()
     vit = captum_vit.adapt(load_teacher() if arguments.model == "dinov2" else captum_vit.load("deit_micro"))
@@ -91,13 +92,14 @@ def main() -> None:
     for name in arguments.recipes:
         steps = max(1, arguments.evaluations // COPIES[name])
         start = time.perf_counter()
-        renders = captum_vit.render(vit, neurons, recipe=name, steps=steps, size=size, progress=False)
+        dtype = torch.bfloat16 if arguments.bfloat16 else None
+        renders = captum_vit.render(vit, neurons, recipe=name, steps=steps, size=size, dtype=dtype, progress=False)
         minutes = (time.perf_counter() - start) / 60
-        ratios = [renders[index].activation / largest[index] for index in live]
-        kept = []
+        ratios, kept = [], []
         for index in live:
             image = torch.from_numpy(renders[index].image).permute(2, 0, 1)[None]
-            clean = renders[index].activation
+            clean = activations(vit, image, neurons[index]).item()
+            ratios.append(clean / largest[index])
             if clean > 0:
                 kept.append(activations(vit, disturbed(image), neurons[index]).mean().item() / clean)
         above = np.mean([ratio > 1 for ratio in ratios])
