@@ -12,6 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from timm.data import create_transform, resolve_model_data_config
 from timm.models import VisionTransformer
+from timm.models.convit import GPSA, MHSA, ConVit
+from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,20 +25,27 @@ from captum_vit.models.registry import MODELS
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-@pytest.fixture(scope="module")
-def model() -> nn.Module:
-    return captum_vit.load("deit_micro")
+CLASSES = {"deit_micro": VisionTransformer, "convit_micro": ConVit, "swin_micro": SwinTransformer}
 
 
-def test_the_default_model_is_a_plain_timm_vit_ready_to_use(model):
-    assert type(model) is VisionTransformer
+def test_each_available_model_is_of_its_family():
+    assert set(models.available()) == set(CLASSES)
+    for name in models.available():
+        assert captum_vit.adapt(captum_vit.load(name)).family == name.removesuffix("_micro")
+
+
+@pytest.mark.parametrize("name", models.available())
+def test_each_is_a_plain_timm_model_ready_to_use(name):
+    model = captum_vit.load(name)
+    assert type(model) is CLASSES[name]
     assert not model.training
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert (len(model.blocks), model.embed_dim, model.patch_embed.grid_size) == (6, 128, (8, 8))
     assert model(torch.zeros(2, 3, 64, 64)).shape == (2, model.num_classes)
 
 
-def test_it_carries_its_input_size_and_normalization_as_timm_models_do(model):
+@pytest.mark.parametrize("name", models.available())
+def test_each_carries_its_input_size_and_normalization_as_timm_models_do(name):
+    model = captum_vit.load(name)
     config = resolve_model_data_config(model)
     assert config["input_size"] == (3, 64, 64)
     assert {key: config[key] for key in IMAGENET} == IMAGENET
@@ -44,16 +53,30 @@ def test_it_carries_its_input_size_and_normalization_as_timm_models_do(model):
     assert transform(Image.new("RGB", (300, 200), "white")).shape == (3, 64, 64)
     assert model.pretrained_cfg == model.default_cfg
     assert len(model.pretrained_cfg["label_names"]) == model.pretrained_cfg["num_classes"] == model.num_classes
+    assert isinstance(model.get_submodule(model.pretrained_cfg["classifier"]), nn.Linear)
+    assert isinstance(model.get_submodule(model.pretrained_cfg["first_conv"]), nn.Conv2d)
 
 
-def test_its_weights_are_those_of_the_file_in_half_precision_and_small(model):
-    file = MODELS["deit_micro"].weights
+@pytest.mark.parametrize("name", models.available())
+def test_the_weights_are_those_of_the_file_in_half_precision_and_small(name):
+    model, file = captum_vit.load(name), MODELS[name].weights
     stored = load_file(file)
     assert file.stat().st_size <= 2_500_000
-    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    assert {tensor.dtype for tensor in stored.values() if tensor.is_floating_point()} == {torch.float16}
     assert stored.keys() == model.state_dict().keys()
     assert all(torch.equal(stored[name].float(), value) for name, value in model.state_dict().items())
     assert all(bool(value.isfinite().all()) for value in stored.values())
+
+
+def test_all_weights_together_are_small():
+    assert sum(MODELS[name].weights.stat().st_size for name in models.available()) <= 12_000_000
+
+
+def test_they_exercise_what_is_particular_to_their_families():
+    convit, swin = captum_vit.load("convit_micro"), captum_vit.load("swin_micro")
+    assert {type(block.attn) for block in convit.blocks} == {GPSA, MHSA}
+    assert len(swin.layers) >= 2
+    assert {any(block.shift_size) for stage in swin.layers for block in stage.blocks} == {False, True}
 
 
 @pytest.mark.parametrize("name", models.available())
@@ -134,17 +157,18 @@ def views_of_bundled_photos(per_photo: int) -> tuple[Tensor, Tensor]:
 
 
 def same_photo_neighbours(model: nn.Module, views: Tensor, photo: Tensor) -> float:
-    """Fraction of views whose nearest other view, by cosine of centred class tokens, is of the same photo."""
+    """Fraction of views whose nearest other view, by cosine of centred pooled features, is of the same photo."""
     with torch.no_grad():
-        tokens = model.forward_features(views)[:, 0]
-    tokens = functional.normalize(tokens - tokens.mean(0), dim=-1)
-    nearest = (tokens @ tokens.T).fill_diagonal_(-1).argmax(1)
+        pooled = model.forward_head(model.forward_features(views), pre_logits=True)
+    pooled = functional.normalize(pooled - pooled.mean(0), dim=-1)
+    nearest = (pooled @ pooled.T).fill_diagonal_(-1).argmax(1)
     return float((photo[nearest] == photo).float().mean())
 
 
-def test_on_photos_it_never_saw_it_recognizes_two_views_of_one_photo_far_better_than_random_weights(model):
+@pytest.mark.parametrize("name", models.available())
+def test_on_unseen_photos_each_recognizes_two_views_of_one_photo_far_better_than_at_random_weights(name):
     views, photo = views_of_bundled_photos(per_photo=16)
-    trained = same_photo_neighbours(model, views, photo)
+    trained = same_photo_neighbours(captum_vit.load(name), views, photo)
     torch.manual_seed(0)
-    untrained = [same_photo_neighbours(MODELS["deit_micro"].build(), views, photo) for _ in range(3)]
+    untrained = [same_photo_neighbours(MODELS[name].build(), views, photo) for _ in range(3)]
     assert trained > max(untrained) + 0.2

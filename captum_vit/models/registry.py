@@ -35,6 +35,8 @@ class EmbeddedModel:
         Channels, height and width in pixels.
     mean, std
         Of the input's channels, for RGB in [0, 1].
+    first_conv, classifier
+        The modules that read the image and give the logits, as timm's configurations name them.
     folder
         Where its weights file is.
     """
@@ -47,6 +49,8 @@ class EmbeddedModel:
     input_size: tuple[int, int, int] = (3, 64, 64)
     mean: tuple[float, float, float] = _IMAGENET_MEAN
     std: tuple[float, float, float] = _IMAGENET_STD
+    first_conv: str = "patch_embed.proj"
+    classifier: str = "head"
     folder: Path = Path(__file__).parent
 
     @property
@@ -70,8 +74,8 @@ class EmbeddedModel:
             std=self.std,
             num_classes=len(self.classes),
             label_names=self.classes,
-            first_conv="patch_embed.proj",
-            classifier="head",
+            first_conv=self.first_conv,
+            classifier=self.classifier,
             license="apache-2.0",
         ).to_dict()
         model.pretrained_cfg = model.default_cfg = config
@@ -123,14 +127,44 @@ _PHOTOS = (
     "flower",
 )
 
-_DEIT_MICRO = EmbeddedModel(
-    name="deit_micro",
-    timm_class="timm.models.vision_transformer:VisionTransformer",
-    settings=MappingProxyType(
-        {"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4, "mlp_ratio": 4.0}
+_MODELS = (
+    EmbeddedModel(
+        name="deit_micro",
+        timm_class="timm.models.vision_transformer:VisionTransformer",
+        settings={"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4},
+        sha256="bd55a9ecf7259b6894c444e59cd5506eb892b36f19d253df84bf4f11587bf0df",
+        classes=_PHOTOS,
     ),
-    sha256="bd55a9ecf7259b6894c444e59cd5506eb892b36f19d253df84bf4f11587bf0df",
-    classes=_PHOTOS,
+    EmbeddedModel(
+        name="convit_micro",
+        timm_class="timm.models.convit:ConVit",
+        # timm multiplies the width by the number of heads: 112.
+        settings={
+            "img_size": 64,
+            "patch_size": 8,
+            "embed_dim": 28,
+            "depth": 6,
+            "num_heads": 4,
+            "local_up_to_layer": 4,
+        },
+        sha256="1ad87b0029c32e0897e5e23e9128d386ef9157cb273cca757dcc2f8c71d1304c",
+        classes=_PHOTOS,
+    ),
+    EmbeddedModel(
+        name="swin_micro",
+        timm_class="timm.models.swin_transformer:SwinTransformer",
+        settings={
+            "img_size": 64,
+            "patch_size": 4,
+            "window_size": 4,
+            "embed_dim": 64,
+            "depths": (2, 4),
+            "num_heads": (2, 4),
+        },
+        sha256="fa79f709c4a9bafa573a57fbfae376651bcbe743722794a59f0ed12ae5ec4e90",
+        classes=_PHOTOS,
+        classifier="head.fc",
+    ),
 )
 
-MODELS: Mapping[str, EmbeddedModel] = MappingProxyType({model.name: model for model in (_DEIT_MICRO,)})
+MODELS: Mapping[str, EmbeddedModel] = MappingProxyType({model.name: model for model in _MODELS})

@@ -1,4 +1,4 @@
-"""Trains ``deit_micro``: ``python -m captum_vit.models.training.distill --out deit_micro.safetensors``."""
+"""Trains an embedded model: ``python -m captum_vit.models.training.distill NAME --out FILE``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from captum_vit.models.registry import MODELS
-from captum_vit.models.training.features import Crops, cached_crops, mirror, normalize
+from captum_vit.models.training.features import STUDENT_SIZE, Crops, cached_crops, mirror, normalize
 from captum_vit.models.training.photos import training_photos
+from captum_vit.models.training.students import features, on_grid
 
 CROPS_PER_PHOTO = 480
+STEPS = 2400
 _WARMUP = 300  # steps
 _PEAK_LR = 1e-3
 _WEIGHT_DECAY = 0.05
@@ -30,7 +32,7 @@ _CHECKPOINT_EVERY = 50  # steps
 
 
 class Distillation(nn.Module):
-    """A student with two linear maps from its tokens to the teacher's, one for the class token, one for patches."""
+    """A student with two linear maps to the teacher's tokens: from its pooled feature, and from its last map."""
 
     class_mean: Tensor
     class_std: Tensor
@@ -40,9 +42,10 @@ class Distillation(nn.Module):
     def __init__(self, student: nn.Module, teacher: Tensor) -> None:
         super().__init__()
         self.student = student
-        width = int(student.num_features)  # type: ignore[arg-type]
-        self.to_class = nn.Linear(width, teacher.shape[-1])
-        self.to_patch = nn.Linear(width, teacher.shape[-1])
+        with torch.no_grad():
+            pooled, patches, _ = features(student, torch.zeros(1, 3, STUDENT_SIZE, STUDENT_SIZE))
+        self.to_class = nn.Linear(pooled.shape[1], teacher.shape[-1])
+        self.to_patch = nn.Linear(patches.shape[1], teacher.shape[-1])
         # The teacher's channels differ in scale a hundredfold; standardized, each counts.
         sample = teacher[::8].float()
         moments = {"class": sample[:, :1], "patch": sample[:, 1:]}
@@ -50,44 +53,42 @@ class Distillation(nn.Module):
             self.register_buffer(f"{name}_mean", tokens.mean((0, 1)))
             self.register_buffer(f"{name}_std", tokens.std((0, 1)))
 
-    def standardize(self, features: Tensor) -> Tensor:
-        """Standardize the teacher's tokens, channel by channel, ``(B, 65, 384)``."""
-        first = (features[:, :1] - self.class_mean) / self.class_std
-        rest = (features[:, 1:] - self.patch_mean) / self.patch_std
-        return torch.cat([first, rest], dim=1)
+    def forward(self, images: Tensor, teacher: Tensor, photo: Tensor) -> dict[str, Tensor]:
+        """Give the losses on images ``(B, 3, 64, 64)`` with the teacher's tokens ``(B, 65, 384)`` and photos ``(B,)``.
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the projected tokens ``(B, 65, 384)`` and the logits over the photos."""
-        tokens = self.student.forward_features(images)  # type: ignore[operator]
-        logits = self.student.forward_head(tokens)  # type: ignore[operator]
-        return torch.cat([self.to_class(tokens[:, :1]), self.to_patch(tokens[:, 1:])], dim=1), logits
+        Cosine distance plus smooth L1 to the teacher's standardized tokens, and the exemplar head's cross-entropy.
+        """
+        with torch.autocast(images.device.type, torch.bfloat16):
+            pooled, patches, logits = features(self.student, images)
+            of_class, of_patches = self.to_class(pooled), self.to_patch(patches.flatten(2).transpose(1, 2))
+        class_token = (teacher[:, 0] - self.class_mean) / self.class_std
+        patch_tokens = on_grid(
+            (teacher[:, 1:] - self.patch_mean) / self.patch_std, (patches.shape[2], patches.shape[3])
+        )
+        return {
+            "class": _distance(of_class.float(), class_token),
+            "patch": _distance(of_patches.float(), patch_tokens),
+            "exemplar": _EXEMPLAR_WEIGHT * functional.cross_entropy(logits.float(), photo, label_smoothing=0.1),
+        }
 
 
-def losses(projected: Tensor, target: Tensor, logits: Tensor, photo: Tensor) -> dict[str, Tensor]:
-    """Cosine distance plus smooth L1 to the teacher's standardized tokens, and the exemplar head's cross-entropy."""
-    distance = 1 - functional.cosine_similarity(projected, target, dim=-1)
-    error = functional.smooth_l1_loss(projected, target, reduction="none").mean(-1)
-    per_token = distance + error
-    return {
-        "class": per_token[:, 0].mean(),
-        "patch": per_token[:, 1:].mean(),
-        "exemplar": _EXEMPLAR_WEIGHT * functional.cross_entropy(logits, photo, label_smoothing=0.1),
-    }
+def _distance(tokens: Tensor, target: Tensor) -> Tensor:
+    return (1 - functional.cosine_similarity(tokens, target, dim=-1)).mean() + functional.smooth_l1_loss(tokens, target)
 
 
 def draw_batch(crops: Crops, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Draw crops at random, mirror half of them with their features, and vary the colours that the student sees."""
     chosen = torch.randint(len(crops.photo), (size,), generator=generator)
-    pixels, features = crops.pixels[chosen].float(), crops.features[chosen].float()
+    pixels, teacher = crops.pixels[chosen].float(), crops.features[chosen].float()
     half = size // 2
     pixels[:half] = pixels[:half].flip(-1)
-    features[:half] = mirror(features[:half])
+    teacher[:half] = mirror(teacher[:half])
     gain = 1 + 0.2 * (torch.rand(size, 3, 1, 1, generator=generator) - 0.5)
     contrast = 1 + 0.4 * (torch.rand(size, 1, 1, 1, generator=generator) - 0.5)
     offset = 40 * (torch.rand(size, 1, 1, 1, generator=generator) - 0.5)
     centre = pixels.mean((1, 2, 3), keepdim=True)
     pixels = ((pixels * gain - centre) * contrast + centre + offset).clamp(0, 255)
-    return normalize(pixels), features, crops.photo[chosen]
+    return normalize(pixels), teacher, crops.photo[chosen]
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -138,9 +139,8 @@ def train(run: Run, crops: Crops, *, steps: int, batch: int, seed: int, checkpoi
         task = progress.add_task("distilling", total=steps, completed=run.step)
         while run.step < steps:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + run.step)
-            images, features, photo = draw_batch(crops, batch, generator)
-            projected, logits = run.model(images)
-            terms = losses(projected, run.model.standardize(features), logits, photo)
+            images, teacher, photo = draw_batch(crops, batch, generator)
+            terms = run.model(images, teacher, photo)
             run.optimizer.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
@@ -167,13 +167,15 @@ def export(student: nn.Module, out: Path) -> str:
 
 
 def main(
+    name: Annotated[str, typer.Argument(help="Which embedded model.")],
     out: Annotated[Path, typer.Option(help="Where to write the weights (safetensors, float16).")],
     cache: Annotated[Path, typer.Option(help="Folder for crops, features and the checkpoint.")] = Path("distill-cache"),
-    name: Annotated[str, typer.Option(help="Which embedded model.")] = "deit_micro",
-    steps: Annotated[int, typer.Option(min=1)] = 2400,
+    steps: Annotated[int, typer.Option(min=1)] = STEPS,
     batch: Annotated[int, typer.Option(min=2, help="Crops per step.")] = 128,
     seed: Annotated[int, typer.Option()] = 0,
-    threads: Annotated[int, typer.Option(min=1)] = 2,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Two models at a time, on a thread each, use two cores best.")
+    ] = 1,
 ) -> None:
     """Train an embedded model against the teacher; the same command again resumes an interrupted run."""
     torch.set_num_threads(threads)

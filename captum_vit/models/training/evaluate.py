@@ -1,8 +1,7 @@
-"""Measures what an embedded model learned: ``python -m captum_vit.models.training.evaluate --cache distill-cache``."""
+"""Measures what the embedded models learned: ``python -m captum_vit.models.training.evaluate --cache FOLDER``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -16,20 +15,21 @@ from torch.nn import functional
 
 from captum_vit.models import load
 from captum_vit.models.registry import MODELS
-from captum_vit.models.training.distill import CROPS_PER_PHOTO, new_run
+from captum_vit.models.training.distill import CROPS_PER_PHOTO
 from captum_vit.models.training.features import Crops, cached_crops, normalize
-from captum_vit.models.training.photos import held_out_photos, training_photos
+from captum_vit.models.training.photos import held_out_photos, reserved_parts, training_photos
+from captum_vit.models.training.students import features, on_grid
 
 _FIT_EVERY = 8  # every eighth training crop fits the projections: 2520 crops, 161,280 patches
 _RIDGE = 1e-3  # of the mean variance of the inputs
 
 
 @torch.inference_mode()
-def last_tokens(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Return the normalized last tokens ``(N, 65, width)`` for uint8 pixels ``(N, 3, 64, 64)``."""
-    batches = pixels.split(256)
-    forward_features: Callable[[Tensor], Tensor] = model.forward_features  # type: ignore[assignment]
-    return torch.cat([forward_features(normalize(batch)) for batch in batches])
+def outputs(model: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return pooled features, last maps and logits (see `features`) for uint8 pixels ``(N, 3, 64, 64)``."""
+    batches = [features(model, normalize(batch)) for batch in pixels.split(256)]
+    pooled, maps, logits = (torch.cat(column) for column in zip(*batches, strict=True))
+    return pooled, maps, logits
 
 
 class Ridge:
@@ -56,7 +56,7 @@ def nearest(tokens: Tensor, photo: Tensor, *, other_photos: bool) -> Tensor:
     return similarity.masked_fill(excluded, -torch.inf).argmax(1)
 
 
-def evaluate(model: nn.Module, fit: Crops, unseen: Crops, held_out: Crops) -> dict[str, float]:
+def evaluate(model: nn.Module, fit: Crops, unseen: Crops, reserved: Crops) -> dict[str, float]:
     """Measure how much of the teacher a model's tokens hold.
 
     Parameters
@@ -67,74 +67,63 @@ def evaluate(model: nn.Module, fit: Crops, unseen: Crops, held_out: Crops) -> di
         Crops of training photos, on which the linear projections to the teacher's features are fitted.
     unseen
         Crops of photos that no model was trained on.
-    held_out
-        Crops of training photos that were not trained on (they overlap with ones that were).
+    reserved
+        Crops of the reserved parts of the training photos, which no model was trained on.
 
     Returns
     -------
     dict
         Measure -> value in [-1, 1]; cosines are means over tokens, the others are fractions of crops.
     """
-    fitted, tokens, own = (last_tokens(model, crops.pixels) for crops in (fit, unseen, held_out))
+    grid = (8, 8)
+    tokens, targets = {}, {}
+    for name, crops in (("fit", fit), ("unseen", unseen)):
+        pooled, maps, _ = outputs(model, crops.pixels)
+        grid = (maps.shape[2], maps.shape[3])
+        tokens[name] = {"class token": pooled, "patches": maps.flatten(2).transpose(1, 2).flatten(0, 1)}
+        patches = on_grid(crops.features[:, 1:].float(), grid).flatten(0, 1)
+        targets[name] = {"class token": crops.features[:, 0].float(), "patches": patches}
     measures = {}
-    for kind, part in (("class token", slice(0, 1)), ("patch tokens", slice(1, None))):
-        target = unseen.features[:, part].float().flatten(0, 1)
-        projection = Ridge(fitted[:, part].flatten(0, 1), fit.features[:, part].float().flatten(0, 1))
-        guess, mean = projection(tokens[:, part].flatten(0, 1)), projection.target_mean
-        measures[f"{kind}: cosine"] = float(functional.cosine_similarity(guess, target, dim=-1).mean())
-        centred = functional.cosine_similarity(guess - mean, target - mean, dim=-1)
+    for kind in ("class token", "patches"):
+        projection = Ridge(tokens["fit"][kind], targets["fit"][kind])
+        guess, mean = projection(tokens["unseen"][kind]), projection.target_mean
+        centred = functional.cosine_similarity(guess - mean, targets["unseen"][kind] - mean, dim=-1)
+        measures[f"{kind}: cosine"] = float(functional.cosine_similarity(guess, targets["unseen"][kind], dim=-1).mean())
         measures[f"{kind}: cosine, centred"] = float(centred.mean())
-    teacher, student = unseen.features[:, 0].float(), tokens[:, 0]
+    teacher, student = targets["unseen"]["class token"], tokens["unseen"]["class token"]
     for label, other in (("any photo", False), ("another photo", True)):
         agree = nearest(student, unseen.photo, other_photos=other) == nearest(teacher, unseen.photo, other_photos=other)
         measures[f"nearest crop of {label} is the teacher's"] = float(agree.float().mean())
     same = unseen.photo[nearest(student, unseen.photo, other_photos=False)] == unseen.photo
     measures["nearest crop is of the same photo"] = float(same.float().mean())
-    with torch.inference_mode():
-        logits = model.forward_head(own)  # type: ignore[operator]
-    measures["exemplar head, top-1"] = float((logits.argmax(1) == held_out.photo).float().mean())
-    probe = Ridge(fitted[:, 0], functional.one_hot(fit.photo).float())
-    measures["exemplar by linear probe, top-1"] = float((probe(own[:, 0]).argmax(1) == held_out.photo).float().mean())
-    return measures
-
-
-def mean_only(fit: Crops, unseen: Crops) -> dict[str, float]:
-    """Measure the cosines that need no model: with the training crops' mean feature."""
-    measures = {}
-    for kind, part in (("class token", slice(0, 1)), ("patch tokens", slice(1, None))):
-        mean = fit.features[:, part].float().mean((0, 1))
-        target = unseen.features[:, part].float()
-        measures[f"{kind}: cosine"] = float(functional.cosine_similarity(target, mean, dim=-1).mean())
+    pooled, _, logits = outputs(model, reserved.pixels)
+    measures["exemplar head, top-1"] = float((logits.argmax(1) == reserved.photo).float().mean())
+    probe = Ridge(tokens["fit"]["class token"], functional.one_hot(fit.photo).float())
+    measures["exemplar by linear probe, top-1"] = float((probe(pooled).argmax(1) == reserved.photo).float().mean())
     return measures
 
 
 def main(
     cache: Annotated[Path, typer.Option(help="Folder for crops and features, as used in training.")],
-    name: Annotated[str, typer.Option(help="Which embedded model.")] = "deit_micro",
+    names: Annotated[list[str] | None, typer.Argument(help="Which embedded models; all when not given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training crops.")] = 0,
-    checkpoint: Annotated[Path | None, typer.Option(help="Also measure this checkpoint, in float32.")] = None,
     threads: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
-    """Print the measures of an embedded model and of the same architecture at random weights, as a Markdown table."""
+    """Print the measures of embedded models, each beside its architecture at random weights, as a Markdown table."""
     torch.set_num_threads(threads)
     training = cached_crops(training_photos(), CROPS_PER_PHOTO, seed, cache / "training")
-    held_out = cached_crops(training_photos(), 40, seed + 1, cache / "held-out-crops")
+    reserved = cached_crops(reserved_parts(), 40, seed + 1, cache / "reserved-parts")
     unseen = cached_crops(held_out_photos(), 100, seed + 2, cache / "held-out-photos")
     fit = Crops(training.pixels[::_FIT_EVERY], training.features[::_FIT_EVERY], training.photo[::_FIT_EVERY])
-    torch.manual_seed(seed + 1)
-    results = {
-        "trained": evaluate(load(name), fit, unseen, held_out),
-        "random weights": evaluate(MODELS[name].build(), fit, unseen, held_out),
-        "mean feature": mean_only(fit, unseen),
-    }
-    if checkpoint is not None:
-        run = new_run(name, training, seed)
-        run.resume(checkpoint)
-        results["trained, float32"] = evaluate(run.model.student.eval(), fit, unseen, held_out)
-    table = Table("", *results, box=box.MARKDOWN)
-    for measure in results["trained"]:
-        table.add_row(measure, *(f"{r[measure]:.3f}" if measure in r else "" for r in results.values()))
-    Console(width=120).print(table)
+    rows = {}
+    for name in names or MODELS:
+        rows[name] = evaluate(load(name), fit, unseen, reserved)
+        torch.manual_seed(seed + 1)
+        rows[f"{name}, random weights"] = evaluate(MODELS[name].build(), fit, unseen, reserved)
+    table = Table("", *next(iter(rows.values())), box=box.MARKDOWN)
+    for name, measures in rows.items():
+        table.add_row(name, *(f"{value:.3f}" for value in measures.values()))
+    Console(width=240).print(table)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from captum_vit.models.bundled import default_photos
 Image.MAX_IMAGE_PIXELS = None  # wallpapers are larger than what Pillow takes for an attack
 
 _SHORT_SIDE = 1024  # pixels; photos are reduced to it once, so that a crop shows things and not only texture
+_TRAINED = 0.75  # of each training photo's longer side; no training crop reaches into the rest
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One photograph.
+    """One photograph, or a part of one.
 
     Attributes
     ----------
@@ -28,10 +29,23 @@ class Photo:
         Its name as a class of the exemplar head.
     path
         The file it is read from.
+    part
+        From where to where along the longer side, as fractions of it.
     """
 
     name: str
     path: Path
+    part: tuple[float, float] = (0.0, 1.0)
+
+    def read(self) -> Image.Image:
+        """Read the part as RGB, reduced to at most 1024 pixels on the photo's shorter side."""
+        with Image.open(self.path) as opened:
+            image = opened.convert("RGB")
+        scale = min(1.0, _SHORT_SIDE / min(image.size))
+        width, height = round(image.width * scale), round(image.height * scale)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+        begin, end = (round(max(width, height) * fraction) for fraction in self.part)
+        return image.crop((begin, 0, end, height) if width >= height else (0, begin, width, end))
 
 
 _PLASMA = [
@@ -97,7 +111,7 @@ def _plasma(name: str, share: Path) -> Photo:
 
 
 def training_photos(share: Path = Path("/usr/share")) -> list[Photo]:
-    """List the photos that a model is trained on, in the order of the exemplar head's classes.
+    """List the photos that a model is trained on, in the order of the head's classes, without what is reserved.
 
     Parameters
     ----------
@@ -115,7 +129,12 @@ def training_photos(share: Path = Path("/usr/share")) -> list[Photo]:
     photos += [Photo(name.split("_by_")[0], share / "backgrounds" / f"{name}.jpg") for name in _LOMIRI]
     photos += [Photo(name.split(".")[0], skimage / name) for name in _SKIMAGE]
     photos.append(Photo("flower", _package_folder("sklearn", "datasets", "images", "flower.jpg")))
-    return _checked(photos)
+    return [replace(photo, part=(0.0, _TRAINED)) for photo in _checked(photos)]
+
+
+def reserved_parts(share: Path = Path("/usr/share")) -> list[Photo]:
+    """List the last quarter of each training photo, of which no model ever saw a pixel."""
+    return [replace(photo, part=(_TRAINED, 1.0)) for photo in training_photos(share)]
 
 
 def held_out_photos(share: Path = Path("/usr/share")) -> list[Photo]:
@@ -155,12 +174,7 @@ def random_crops(photo: Photo, count: int, size: int, rng: np.random.Generator) 
     numpy.ndarray
         RGB pixels, shape ``(count, size, size, 3)``.
     """
-    with Image.open(photo.path) as opened:
-        image = opened.convert("RGB")
-    reduction = _SHORT_SIDE / min(image.size)
-    if reduction < 1:
-        reduced = round(image.width * reduction), round(image.height * reduction)
-        image = image.resize(reduced, Image.Resampling.LANCZOS)
+    image = photo.read()
     crops = np.empty((count, size, size, 3), np.uint8)
     for crop in crops:
         area = math.exp(rng.uniform(math.log(0.03), 0.0)) * image.width * image.height

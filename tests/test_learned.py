@@ -1,0 +1,166 @@
+"""What needs learned features, on the six embedded models: maps, most activating images, attributions, renders."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from captum.attr import IntegratedGradients
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+import captum_vit
+from captum_vit.images import read_image
+from captum_vit.models import available, default_photos
+from captum_vit.models.registry import MODELS
+
+SIDE, SHIFT = 64, 16
+
+# Photos of the training set that are installed with scikit-image; of each, the last quarter was kept from training.
+CLASSES = ("brick", "coins", "grass", "gravel")
+
+
+@functools.cache
+def adapted(name: str) -> captum_vit.AdaptedModel:
+    return captum_vit.adapt(captum_vit.load(name))
+
+
+@functools.cache
+def untrained(name: str) -> captum_vit.AdaptedModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return captum_vit.adapt(MODELS[name].build())
+
+
+@functools.cache
+def views(each: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+    """Two views ``(N, 3, 64, 64)`` of unseen photos, the second 16 pixels to the right, and the photo of each."""
+    rng = np.random.default_rng(0)
+    pairs, photo = [], []
+    for index, path in enumerate(default_photos()):
+        image = Image.fromarray((read_image(path) * 255).astype(np.uint8))
+        for _ in range(each):
+            scale = rng.uniform(0.4, 0.7) * min(image.size) / SIDE
+            width, height = (SIDE + SHIFT) * scale, SIDE * scale
+            left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
+            both = image.resize((SIDE + SHIFT, SIDE), box=(left, top, left + width, top + height))
+            pairs.append(torch.from_numpy(np.array(both)).permute(2, 0, 1).float() / 255)
+            photo.append(index)
+    wide = torch.stack(pairs)
+    return wide[..., :SIDE], wide[..., SHIFT:], torch.tensor(photo)
+
+
+def maps_of(vit: captum_vit.AdaptedModel, images: Tensor) -> dict[str, Tensor]:
+    with torch.no_grad(), vit.collect([site.name for site in vit.sites]) as maps:
+        vit(vit.preprocessing.normalize(images))
+    return dict(maps)
+
+
+def correlation(first: Tensor, second: Tensor) -> float:
+    """Mean over units of the correlation of maps ``(B, units, rows, columns)``."""
+    first, second = (maps.transpose(0, 1).flatten(1) for maps in (first, second))
+    first, second = (values - values.mean(1, keepdim=True) for values in (first, second))
+    norms = (first.norm(dim=1) * second.norm(dim=1)).clamp(min=1e-12)
+    return float(((first * second).sum(1) / norms).mean())
+
+
+@pytest.mark.parametrize("name", available())
+def test_patch_maps_follow_the_scene_and_not_the_frame(name):
+    left, right, _ = views()
+    vit = adapted(name)
+    of_left, of_right = maps_of(vit, left), maps_of(vit, right)
+    for site in vit.sites[: len(vit.sites) // 2]:
+        columns = of_left[site.name].shape[3]
+        shift = columns * SHIFT // SIDE
+        if columns * SHIFT % SIDE:
+            continue  # PiT's overlapping patches: a shift by 16 pixels is no whole number of cells
+        first = of_left[site.name][..., shift:]
+        scene = correlation(first, of_right[site.name][..., : columns - shift])
+        frame = correlation(first, of_right[site.name][..., shift:])
+        assert scene > frame + 0.2, site
+
+
+@pytest.mark.parametrize("name", available())
+def test_units_prefer_views_of_one_photo_more_than_at_random_weights(name):
+    """The photos that share a unit's top images: learned units choose things, and not just any view."""
+    left, _, photo = views()
+
+    def agreement(vit: captum_vit.AdaptedModel) -> float:
+        images = TensorDataset(vit.preprocessing.normalize(left))
+        site = vit.sites[-2].name
+        top = captum_vit.top_images(vit, images, k=4, sites=[site], batch_size=48, progress=False)
+        same = []
+        for unit in range(0, vit.site(site).units, 4):
+            first, *rest = (int(photo[found.index]) for found in top.best(f"{site}:{unit}"))
+            same.append(np.mean([other == first for other in rest]))
+        return float(np.mean(same))
+
+    chance = (8 - 1) / (len(left) - 1)
+    assert agreement(adapted(name)) > 2 * chance
+
+
+def reserved_crops(count: int = 12) -> tuple[Tensor, list[str]]:
+    """Crops ``(N, 3, 64, 64)`` of the parts of training photos that no model was trained on."""
+    rng = np.random.default_rng(0)
+    crops, names = [], []
+    for name in CLASSES:
+        photo = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+        begin = round(0.75 * photo.width)
+        for _ in range(count):
+            side = rng.uniform(0.6, 1.0) * (photo.width - begin)
+            left, top = rng.uniform(begin, photo.width - side), rng.uniform(0, photo.height - side)
+            part = photo.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+            crops.append(torch.from_numpy(np.array(part)).permute(2, 0, 1).float() / 255)
+            names.append(name)
+    return torch.stack(crops), names
+
+
+@pytest.mark.parametrize("name", available())
+def test_class_attributions_name_the_patches_that_carry_the_class(name):
+    """Without the third of patches with the largest attribution, the logit falls more than without a random third."""
+    vit = adapted(name)
+    crops, names = reserved_crops()
+    images = vit.preprocessing.normalize(crops)
+    labels = vit.model.pretrained_cfg["label_names"]
+    target = torch.tensor([labels.index(photo) for photo in names])
+    with torch.no_grad():
+        right = vit(images).argmax(1) == target
+    assert right.float().mean() > 0.7  # chance is 1 in 42
+    images, target = images[right], target[right]
+    attributions, delta = IntegratedGradients(vit).attribute(
+        images, target=target, n_steps=24, return_convergence_delta=True
+    )
+    with torch.no_grad():
+        full, empty = (vit(batch).gather(1, target[:, None])[:, 0] for batch in (images, torch.zeros_like(images)))
+    assert delta.abs().mean() < 0.15 * (full - empty).abs().mean()
+
+    cells = attributions.sum(1).unflatten(2, (8, 8)).unflatten(1, (8, 8)).sum((2, 4)).flatten(1)
+    order = cells.argsort(1, descending=True)
+    random = torch.rand(cells.shape, generator=torch.Generator().manual_seed(0)).argsort(1)
+
+    def without(chosen: Tensor) -> Tensor:
+        kept = torch.ones_like(cells).scatter(1, chosen[:, :21], 0).unflatten(1, (8, 8))
+        masks = kept.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+        with torch.no_grad():
+            return vit(images * masks).gather(1, target[:, None])[:, 0]
+
+    assert (full - without(order)).mean() > (full - without(random)).mean()
+
+
+@pytest.mark.parametrize("name", available())
+def test_a_short_render_excites_a_neuron_more_than_any_photo_does_or_reports_that_it_failed(name):
+    vit = adapted(name)
+    site = vit.sites[len(vit.sites) // 2]
+    left, right, _ = views()
+    best = maps_of(vit, torch.cat([left, right]))[site.name].mean(dim=(2, 3)).amax(0)
+    units = best.topk(6).indices.tolist()
+    addresses = [f"{site.name}:{unit}" for unit in units]
+    renders = captum_vit.render(vit, addresses, recipe="fourier", steps=48, progress=False)
+    ratio = {render.neuron: render.activation / float(best[unit]) for render, unit in zip(renders, units, strict=True)}
+    sound = [value for neuron, value in ratio.items() if neuron not in renders.problems]
+    assert len(sound) >= 2, renders.problems
+    assert min(sound) > 1, ratio
