@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ import captum_vit
 from captum_vit.images import read_image
 from captum_vit.models import available, default_photos
 from captum_vit.models.registry import MODELS
+from captum_vit.parametrizations import Fourier
+from captum_vit.recipes import find_recipe
 
 SIDE, SHIFT = 64, 16
 
@@ -152,15 +155,18 @@ def test_class_attributions_name_the_patches_that_carry_the_class(name):
 
 
 @pytest.mark.parametrize("name", available())
-def test_a_short_render_excites_a_neuron_more_than_any_photo_does_or_reports_that_it_failed(name):
+def test_short_renders_excite_most_neurons_more_than_any_photo_does(name):
     vit = adapted(name)
-    site = vit.sites[len(vit.sites) // 2]
     left, right, _ = views()
-    best = maps_of(vit, torch.cat([left, right]))[site.name].mean(dim=(2, 3)).amax(0)
-    units = best.topk(6).indices.tolist()
-    addresses = [f"{site.name}:{unit}" for unit in units]
-    renders = captum_vit.render(vit, addresses, recipe="fourier", steps=48, progress=False)
-    ratio = {render.neuron: render.activation / float(best[unit]) for render, unit in zip(renders, units, strict=True)}
-    sound = [value for neuron, value in ratio.items() if neuron not in renders.problems]
-    assert len(sound) >= 2, renders.problems
-    assert min(sound) > 1, ratio
+    maps = maps_of(vit, torch.cat([left, right]))
+    rng = np.random.default_rng(0)
+    best = {}
+    for site in vit.sites:
+        activations = maps[site.name].mean(dim=(2, 3)).amax(0)
+        for unit in rng.choice((activations > 0).nonzero().flatten().numpy(), 2, replace=False):
+            best[f"{site.name}:{unit}"] = float(activations[unit])
+    # More contrast in the first image than the recipe's, which in so few steps leaves more neurons silent.
+    recipe = replace(find_recipe("fourier"), parametrization=Fourier(sd=0.3, decay=1.3))
+    renders = captum_vit.render(vit, list(best), recipe=recipe, steps=96, progress=False)
+    ratios = {render.neuron: render.activation / best[render.neuron] for render in renders}
+    assert np.mean([ratio > 1 for ratio in ratios.values()]) > 0.5, ratios

@@ -15,7 +15,13 @@ function filter() {
 }
 
 form.addEventListener("input", filter);
-form.addEventListener("reset", () => setTimeout(filter)); // the fields are emptied after the event
+// A form's own reset comes after the event and also resets the count, before the cards are back.
+form.addEventListener("reset", (event) => {
+  event.preventDefault();
+  form.elements.site.value = "";
+  form.elements.address.value = "";
+  filter();
+});
 form.addEventListener("submit", (event) => event.preventDefault());
 form.hidden = false;
 filter(); // a reloaded page keeps what its fields held
