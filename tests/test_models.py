@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from timm.data import create_transform, resolve_model_data_config
 from timm.models import VisionTransformer
+from timm.models.coat import CoaT
 from timm.models.convit import GPSA, MHSA, ConVit
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
@@ -25,7 +26,12 @@ from captum_vit.models.registry import MODELS
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-CLASSES = {"deit_micro": VisionTransformer, "convit_micro": ConVit, "swin_micro": SwinTransformer}
+CLASSES = {
+    "deit_micro": VisionTransformer,
+    "coat_micro": CoaT,
+    "convit_micro": ConVit,
+    "swin_micro": SwinTransformer,
+}
 
 
 def test_each_available_model_is_of_its_family():
@@ -73,7 +79,9 @@ def test_all_weights_together_are_small():
 
 
 def test_they_exercise_what_is_particular_to_their_families():
-    convit, swin = captum_vit.load("convit_micro"), captum_vit.load("swin_micro")
+    coat, convit, swin = (captum_vit.load(f"{family}_micro") for family in ("coat", "convit", "swin"))
+    assert len(coat.parallel_blocks) >= 2
+    assert coat.parallel_blocks[0].mlp2 is coat.parallel_blocks[0].mlp4
     assert {type(block.attn) for block in convit.blocks} == {GPSA, MHSA}
     assert len(swin.layers) >= 2
     assert {any(block.shift_size) for stage in swin.layers for block in stage.blocks} == {False, True}

@@ -136,6 +136,22 @@ _MODELS = (
         classes=_PHOTOS,
     ),
     EmbeddedModel(
+        name="coat_micro",
+        timm_class="timm.models.coat:CoaT",
+        settings={
+            "img_size": 64,
+            "patch_size": 4,
+            "embed_dims": (64, 80, 80, 80),
+            "serial_depths": (1, 1, 1, 1),
+            "parallel_depth": 2,
+            "num_heads": 8,
+            "mlp_ratios": (4, 4, 4, 4),
+        },
+        sha256="ad5ae34841898a31fc9eca185b88d04f571e1b9e21ae0edee03b0bdd2410e191",
+        classes=_PHOTOS,
+        first_conv="patch_embed1.proj",
+    ),
+    EmbeddedModel(
         name="convit_micro",
         timm_class="timm.models.convit:ConVit",
         # timm multiplies the width by the number of heads: 112.
