@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import huggingface_hub.constants
 import numpy as np
 import pytest
 import timm
@@ -27,15 +26,7 @@ from captum_vit.checkpoints import build_model
 from captum_vit.models import default_photos
 from captum_vit.plugins import Failure, registry
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every command runs in an empty folder, on a wide terminal, without a network."""
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path / "empty")
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    return tmp_path / "empty"
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def run(*arguments: str | Path) -> Result:

@@ -22,12 +22,7 @@ CAT, ROCKET = (path for path in default_photos() if path.stem in ("cat", "rocket
 COMMANDS = {"patch-map": [], "attribute": ["--method", "saliency"]}
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path / "here"
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def run(*arguments: str | Path) -> Result:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -16,14 +15,7 @@ from captum_vit.models import default_photos
 FOLDER = default_photos()[0].parent
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every command runs in an empty folder, on a wide terminal, without a network."""
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path / "empty")
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    return tmp_path / "empty"
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def run(*arguments: str | Path) -> Result:
