@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from captum_vit.cli.model import Checkpoint, Device, RandomWeights, adapted, file_name, find_device, full_name
-from captum_vit.cli.photos import Model, NeuronAddress, OutFolder, Photos, explain_photos
+from captum_vit.cli.photos import Model, NeuronAddress, OutFolder, Photos, explain_photos, find_neuron
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,9 +34,7 @@ def attribute(
 
     By any of Captum's methods that explain a function of the image. The PNG shows the sum over the three channels.
     """
-    from captum_vit.adapted import adapt
     from captum_vit.attribution import attribute, options_of
-    from captum_vit.checkpoints import build_without_weights
     from captum_vit.images import find_images
     from captum_vit.output import check_folder
     from captum_vit.plots import color_scale, side_by_side
@@ -46,8 +44,7 @@ def attribute(
     options = options_of(method)
     photos = find_images(images)
     place = find_device(device)
-    with adapt(build_without_weights(model)) as sketch:
-        site, unit = sketch.address(neuron)
+    site, unit = find_neuron(model, neuron)
     check_folder(out)
 
     address = f"{site.name}:{unit}"
@@ -67,7 +64,7 @@ def attribute(
 
     with adapted(model, checkpoint, random_weights, seed, place) as vit:
 
-        def explain(images: Tensor) -> Tensor:
+        def explain(images: Tensor, cells: Tensor) -> Tensor:
             # A stream for each photo: what it gives does not depend on the photos before it.
             with RandomStream(seed, f"{address} {method}", place):
                 return attribute(vit, address, images, method, **settings)[0]

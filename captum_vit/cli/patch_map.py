@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from captum_vit.cli.model import Checkpoint, Device, RandomWeights, adapted, find_device, full_name
-from captum_vit.cli.photos import Model, NeuronAddress, OutFolder, Photos, explain_photos
+from captum_vit.cli.photos import Model, NeuronAddress, OutFolder, Photos, explain_photos, find_neuron
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,8 +28,6 @@ def patch_map(
 
     The photo is cropped as for the model. In the PNG, the map lies over it between the cells' true centres.
     """
-    from captum_vit.adapted import adapt
-    from captum_vit.checkpoints import build_without_weights
     from captum_vit.images import find_images
     from captum_vit.output import check_folder
     from captum_vit.plots import side_by_side
@@ -37,8 +35,7 @@ def patch_map(
     # Everything that can be wrong with the question comes before weights are fetched.
     photos = find_images(images)
     place = find_device(device)
-    with adapt(build_without_weights(model)) as sketch:
-        site, unit = sketch.address(neuron)
+    site, unit = find_neuron(model, neuron)
     check_folder(out)
 
     address = f"{site.name}:{unit}"
@@ -48,9 +45,5 @@ def patch_map(
         return side_by_side(pixels, heat, titles=(name, f"patch map of {address}"))
 
     with adapted(model, checkpoint, random_weights, seed, place) as vit:
-
-        def explain(images: Tensor) -> Tensor:
-            return vit.patch_map(images, address)[0]
-
         name = full_name(model, random_weights)
-        explain_photos(vit, name, address, photos, out, f"{site.name}-{unit}", explain, draw)
+        explain_photos(vit, name, address, photos, out, f"{site.name}-{unit}", lambda images, cells: cells, draw)

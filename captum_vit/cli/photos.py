@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from captum_vit.adapted import AdaptedModel
+    from captum_vit.site import Site
 
 Model = Annotated[str, typer.Argument(help="A timm model, or the embedded deit_micro.")]
 NeuronAddress = Annotated[str, typer.Argument(metavar="SITE:UNIT", help="The neuron, such as blocks.4:307.")]
@@ -26,6 +27,21 @@ Photos = Annotated[
 OutFolder = Annotated[Path, typer.Option(help="Folder to write to; made if it is not there.")]
 
 
+def find_neuron(model: str, neuron: str) -> tuple[Site, int]:
+    """The site and unit of a neuron, before any weights are fetched.
+
+    Raises
+    ------
+    AddressError
+        The address is malformed, or the model has no such site or unit.
+    """
+    from captum_vit.adapted import adapt
+    from captum_vit.checkpoints import build_without_weights
+
+    with adapt(build_without_weights(model)) as sketch:
+        return sketch.address(neuron)
+
+
 def explain_photos(
     vit: AdaptedModel,
     model: str,
@@ -33,7 +49,7 @@ def explain_photos(
     photos: Sequence[Path],
     out: Path,
     ending: str,
-    explain: Callable[[Tensor], Tensor],
+    explain: Callable[[Tensor, Tensor], Tensor],
     draw: Callable[[Tensor, Tensor, str], Figure],
     progress: bool = True,
 ) -> None:
@@ -50,7 +66,8 @@ def explain_photos(
     out, ending
         Folder of the files, and what follows the photo's name in theirs.
     explain
-        From images ``(1, 3, H, W)`` as the model expects them to the array to save.
+        From images ``(1, 3, H, W)`` as the model expects them, and the neuron's patch map ``(rows, columns)`` on them,
+        to the array to save.
     draw
         From the crop ``(3, H, W)``, pixels in [0, 1], that array and the photo's name to the picture.
     progress
@@ -82,13 +99,13 @@ def explain_photos(
                 skipped.append(str(error))
             else:
                 images = vit.preprocessing.normalize(pixels[None].to(parameter.device, parameter.dtype))
-                activation = float(vit.patch_map(images, address).mean())
-                values = explain(images).float().cpu()
+                cells = vit.patch_map(images, address)[0]
+                values = explain(images, cells).float().cpu()
                 array = out / f"{name}-{ending}.npy"
                 with replacing(array) as partial:
                     np.save(partial, values.numpy())
                 save_figure(draw(pixels, values, path.name), out / f"{name}-{ending}.png", dpi=150)
-                done.append((path, array, activation))
+                done.append((path, array, float(cells.mean())))
             advance(1)
     if not done:
         raise ImageError(f"none of {len(photos)} files can be read as an image; {skipped[0]}")
