@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import fill
-from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
+from captum_vit.canvas import BARS, FAINT, INK, OPTIMIZED, PHOTO, Canvas, fitting
 from captum_vit.card import Card, CardError
 from captum_vit.card_histogram import HistogramLayout
 from captum_vit.card_words import counted, number, shortened, small_print
 from captum_vit.photos import Photo
 from captum_vit.plots import COLORMAP, laid_over
-
-INK, FAINT, BARS = "#222222", "#6e6e6e", "#c4c4c4"
-# Of Okabe and Ito's palette, which colour-blind readers tell apart.
-PHOTO, OPTIMIZED = "#0072b2", "#d55e00"
 
 # Layout in inches.
 MARGIN, GAP = 0.22, 0.1
@@ -74,7 +67,7 @@ class _Drawing:
 
     def __init__(self, card: Card) -> None:
         self.card = card
-        self.render, self.tile = _fitting(card.optimized.image, RENDER), _fitting(card.optimized.image, TILE)
+        self.render, self.tile = fitting(card.optimized.image, RENDER), fitting(card.optimized.image, TILE)
         self.pitch = max(self.tile[0], NARROWEST_COLUMN) + GAP
         self.photos_left = MARGIN + RENDER + ROW_LABELS
         self.width = max(NARROWEST, self.photos_left + len(card.photos) * self.pitch + BAR + BAR_LABELS)
@@ -85,65 +78,46 @@ class _Drawing:
 
     def draw(self, figure: Figure, below: float) -> None:
         """Draw it into a figure, so far above the figure's lower edge."""
-        self.figure, self.below = figure, below
+        self.canvas = Canvas(figure, below)
         self._words()
         self._optimized()
         self._photos()
         self._histogram()
 
-    def _axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
-        across, up = self.figure.get_size_inches()
-        box = (left / across, (self.below + bottom) / up, width / across, height / up)
-        axes = self.figure.add_axes(box, xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-        return axes
-
-    def _image(self, left: float, bottom: float, width: float, height: float, pixels: Any) -> Axes:
-        axes = self._axes(left, bottom, width, height)
-        axes.imshow(pixels, interpolation="bicubic")
-        return axes
-
-    def _text(self, left: float, bottom: float, words: str, size: float, color: str = INK, **style: Any) -> None:
-        across, up = self.figure.get_size_inches()
-        # File names may hold dollar signs, which are not mathematics.
-        self.figure.text(
-            left / across, (self.below + bottom) / up, words, size=size, color=color, parse_math=False, **style
-        )
-
     def _words(self) -> None:
         right = self.width - BAR - BAR_LABELS - GAP
-        self._text(MARGIN, self.height - 0.38, self.card.address, 14, weight="bold")
-        self._text(right, self.height - 0.38, self.card.model, 10, FAINT, ha="right")
-        self._text(MARGIN, 0.15, "   ·   ".join(small_print(self.card)), 7, FAINT)
+        self.canvas.text(MARGIN, self.height - 0.38, self.card.address, 14, weight="bold")
+        self.canvas.text(right, self.height - 0.38, self.card.model, 10, FAINT, ha="right")
+        self.canvas.text(MARGIN, 0.15, "   ·   ".join(small_print(self.card)), 7, FAINT)
 
     def _optimized(self) -> None:
         optimized = self.card.optimized
         bottom = self.top - self.render[1]
-        self._image(MARGIN, bottom, *self.render, optimized.image)
-        self._text(MARGIN, bottom - 0.2, "Optimized image", 9.5)
+        self.canvas.image(MARGIN, bottom, *self.render, optimized.image)
+        self.canvas.text(MARGIN, bottom - 0.2, "Optimized image", 9.5)
         detail = f"activation {number(optimized.activation)}"
-        self._text(MARGIN + RENDER, bottom - 0.2, detail, 8, OPTIMIZED, ha="right")
+        self.canvas.text(MARGIN + RENDER, bottom - 0.2, detail, 8, OPTIMIZED, ha="right")
         if optimized.problem:
             words = fill(f"Means little: {optimized.problem}", 56, max_lines=2)
-            self._text(MARGIN, bottom - 0.28, words, 7, INK, va="top", style="italic")
+            self.canvas.text(MARGIN, bottom - 0.28, words, 7, INK, va="top", style="italic")
 
     def _photos(self) -> None:
         card, tile_height = self.card, self.tile[1]
         if not card.photos:
-            self._text(self.photos_left, self.top - 0.14, "No image has a finite activation.", 9.5)
+            self.canvas.text(self.photos_left, self.top - 0.14, "No image has a finite activation.", 9.5)
             return
         bottoms = [self.top - COLUMN_LABELS - (row + 1) * tile_height - row * GAP for row in range(3)]
         for name, bottom in zip(("photo", "patch map", "at the peak"), bottoms, strict=True):
             middle = bottom + tile_height / 2
-            self._text(self.photos_left - 0.1, middle, name, 8, FAINT, rotation=90, ha="center", va="center")
+            self.canvas.text(self.photos_left - 0.1, middle, name, 8, FAINT, rotation=90, ha="center", va="center")
         for column, photo in enumerate(card.photos):
             left = self.photos_left + column * self.pitch
-            self._text(left, self.top - 0.14, f"{column + 1}   {number(photo.activation)}", 9.5, PHOTO)
-            self._text(left, self.top - 0.31, shortened(photo.path.name), 7, FAINT)
+            self.canvas.text(left, self.top - 0.14, f"{column + 1}   {number(photo.activation)}", 9.5, PHOTO)
+            self.canvas.text(left, self.top - 0.31, shortened(photo.path.name), 7, FAINT)
             self._photo(photo, left, bottoms)
         left = self.photos_left + len(card.photos) * self.pitch
         colours = ScalarMappable(Normalize(*card.scale), COLORMAP)
-        bar = self.figure.colorbar(colours, cax=self._axes(left, bottoms[1], BAR, tile_height))
+        bar = self.canvas.figure.colorbar(colours, cax=self.canvas.axes(left, bottoms[1], BAR, tile_height))
         bar.outline.set_visible(False)
         bar.ax.ticklabel_format(useOffset=False)
         bar.ax.tick_params(length=2, pad=2, labelsize=7, color=FAINT, labelcolor=FAINT)
@@ -155,15 +129,15 @@ class _Drawing:
         rows, columns = photo.box
         box = (columns.start - 0.5, rows.start - 0.5), columns.stop - columns.start, rows.stop - rows.start
         for pixels, bottom in zip((photo.pixels, over), bottoms[:2], strict=True):
-            axes = self._image(left, bottom, *self.tile, pixels)
+            axes = self.canvas.image(left, bottom, *self.tile, pixels)
             for color, thick in (("black", 2.0), ("white", 0.9)):
                 axes.add_patch(Rectangle(*box, fill=False, color=color, linewidth=thick))
-        self._image(left, bottoms[2], *self.tile, photo.crop)
+        self.canvas.image(left, bottoms[2], *self.tile, photo.crop)
 
     def _histogram(self) -> None:
         card, layout = self.card, HistogramLayout.of(self.card)
         height = self.top - self.render[1] - self.captions - FOOT - HISTOGRAM_LABELS
-        axes = self._axes(MARGIN, FOOT + HISTOGRAM_LABELS, RENDER, height)
+        axes = self.canvas.axes(MARGIN, FOOT + HISTOGRAM_LABELS, RENDER, height)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.spines["bottom"].set(visible=True, color=FAINT, linewidth=0.6)
         for left, width, tall in layout.bars:
@@ -180,9 +154,3 @@ class _Drawing:
         axes.set_xticks([place for place, _ in layout.ticks], [words for _, words in layout.ticks])
         axes.tick_params(axis="x", length=2, pad=2, labelsize=7, color=FAINT, labelcolor=FAINT)
         axes.set_xlabel(f"activation on {counted(card.images, 'image')} (log count)", size=7, color=FAINT, labelpad=2)
-
-
-def _fitting(image: NDArray[np.float32], side: float) -> tuple[float, float]:
-    """Width and height of an image ``(H, W, 3)`` that fits in a square."""
-    height, width = image.shape[:2]
-    return side * width / max(height, width), side * height / max(height, width)

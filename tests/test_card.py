@@ -11,10 +11,9 @@ import pytest
 import timm
 import torch
 from families import SIX_FAMILIES, plain
+from figures import overlaps, shown, words
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
@@ -394,15 +393,6 @@ def test_an_optimized_image_far_off_is_off_the_scale(card):
 # --- the figure
 
 
-def words(figure: Figure) -> str:
-    return " ".join(text.get_text() for text in figure.texts)
-
-
-def shown(axes: Axes) -> np.ndarray:
-    (image,) = axes.images
-    return np.asarray(image.get_array())
-
-
 def test_the_figure_tells_everything_that_repeats_it(card):
     told = words(draw_card(card))
     names = [photo.path.name for photo in card.photos]
@@ -454,17 +444,6 @@ def test_file_names_are_shown_as_they_are_or_shortened(card):
     figure.canvas.draw()
     assert "$x^2$.jpg" in words(figure)
     assert "a_very_long…flower.jpg" in words(figure)
-
-
-def overlaps(figure: Figure) -> int:
-    """Number of pairs of texts and axes that overlap, and of those that leave the figure."""
-    figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in figure.texts]
-    boxes += [axes.get_tightbbox() for axes in figure.axes]
-    inside = [
-        box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes
-    ]
-    return inside.count(False) + sum(box.count_overlaps(boxes[:index]) for index, box in enumerate(boxes))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4])

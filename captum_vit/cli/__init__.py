@@ -9,6 +9,7 @@ import typer
 from captum_vit.cli.attribute import attribute
 from captum_vit.cli.card import card
 from captum_vit.cli.console import Commands
+from captum_vit.cli.gallery import gallery
 from captum_vit.cli.listing import adapters, sites
 from captum_vit.cli.model import DEFAULT_MODEL, DEFAULT_NEURON
 from captum_vit.cli.patch_map import patch_map
@@ -53,6 +54,7 @@ def common(
 
 for command, example in (
     (card, "captum-vit card deit_small_patch16_224 blocks.8:42 --images photos/ --out neuron.png"),
+    (gallery, "captum-vit gallery swin_micro --images photos/ --out gallery.png"),
     (render, "captum-vit render deit_small_patch16_224 blocks.0:0-15 blocks.8:random:16 --out renders/"),
     (patch_map, "captum-vit patch-map deit_micro blocks.4:307 photos/ --out maps/"),
     (attribute, "captum-vit attribute deit_micro blocks.4:307 cat.jpg --method occlusion --out maps/"),

@@ -14,7 +14,7 @@ from captum_vit.cli.model import DEFAULT_MODEL
 
 
 def sites(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or the embedded one.")] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or an embedded one.")] = DEFAULT_MODEL,
 ) -> None:
     """List a model's sites, the places where its neurons are; takes no weights."""
     from captum_vit.adapted import adapt

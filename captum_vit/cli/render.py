@@ -23,7 +23,7 @@ from captum_vit.cli.model import (
 
 
 def render(
-    model: Annotated[str, typer.Argument(help="A timm model, or the embedded deit_micro.")],
+    model: Annotated[str, typer.Argument(help="A timm model, or an embedded one.")],
     neurons: Annotated[
         list[str], typer.Argument(metavar="SITE:UNIT...", help="Or SITE:0-63, SITE:all, SITE:random:16; several.")
     ],

@@ -13,7 +13,7 @@ from captum_vit.cli.model import Checkpoint, Device, RandomWeights, Seed, adapte
 
 
 def top_images(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or the embedded deit_micro.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or an embedded one.")],
     images: Annotated[
         list[Path],
         typer.Option(

@@ -1,24 +1,30 @@
 """What the paper says of depth, measured on the embedded models: structure of renders, position, and the last block.
 
-Three figures a site. *Frequency*: mean spatial frequency of the renders of live neurons, weighted by power, in cycles
-per image; lower is larger structure. *Position*: correlation of patch maps of two views of a photo that are a quarter
-of their width apart, once compared place by place in the scene, once place by place in the view; a map that keeps
-position follows the scene. *Variance*: share of the variance of a unit's map, over patches and photos, that lies
-between the patches of one photo; the rest tells photos apart.
+*Frequency*: mean spatial frequency of the renders of live neurons, weighted by power, in cycles per image; lower is
+larger structure. Renders that mean little are left out and counted. *Position*: correlation of patch maps of two views
+of a photo that are a quarter of their width apart, once compared place by place in the scene, once place by place in
+the view; a map that keeps position follows the scene. *Variance*: share of the variance of a unit's map, over patches
+and photos, that lies between the patches of one photo; the rest tells photos apart. All three also at random weights,
+to tell what was learned from what the architecture gives.
 
-    python tests/benchmarks/depth.py [MODEL...] [--neurons 8] [--views 200] [--seed 0]
+    python tests/benchmarks/depth.py [MODEL...] [--neurons 24] [--recipe fourier] [--views 200] [--seed 0]
 """
 
 from __future__ import annotations
 
 import argparse
+import random
+from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 import torch
+from scipy.stats import bootstrap, spearmanr
 from torch import Tensor
 
 import captum_vit
 from captum_vit.models import available
+from captum_vit.models.registry import MODELS
 from captum_vit.models.training.photos import held_out_photos
 
 SIDE, SHIFT = 64, 16
@@ -48,12 +54,12 @@ def correlation(first: Tensor, second: Tensor) -> float:
     return float(product.mean())
 
 
-def frequency(images: np.ndarray) -> float:
-    """Mean spatial frequency of images ``(N, H, W, 3)``, weighted by power, in cycles per image."""
-    grey = images.mean(axis=3)
-    power = np.abs(np.fft.fft2(grey - grey.mean(axis=(1, 2), keepdims=True))) ** 2
+def frequency(image: np.ndarray) -> float:
+    """Mean spatial frequency of an image ``(H, W, 3)``, weighted by power, in cycles per image."""
+    grey = image.mean(axis=2)
+    power = np.abs(np.fft.fft2(grey - grey.mean())) ** 2
     radius = SIDE * np.hypot(*np.meshgrid(np.fft.fftfreq(SIDE), np.fft.fftfreq(SIDE), indexing="ij"))
-    return float(np.median((power * radius).sum(axis=(1, 2)) / power.sum(axis=(1, 2))))
+    return float((power * radius).sum() / power.sum())
 
 
 @torch.no_grad()
@@ -64,37 +70,85 @@ def maps_of(vit: captum_vit.AdaptedModel, images: Tensor) -> dict[str, Tensor]:
     return dict(maps)
 
 
+@dataclass
+class SiteStudy:
+    """What was measured at a site."""
+
+    frequencies: list[float]
+    silenced: int
+    scene: float
+    view: float
+    within: float
+
+
+def study(
+    vit: captum_vit.AdaptedModel, left: Tensor, right: Tensor, neurons: int, recipe: str, steps: int | None, seed: int
+) -> dict[str, SiteStudy]:
+    """Measure every site of a model."""
+    of_left, of_right = maps_of(vit, left), maps_of(vit, right)
+    found = {}
+    for site in vit.sites:
+        first, second = of_left[site.name], of_right[site.name]
+        centres = site.grid.centres((SIDE, SIDE))[1]
+        shift = int(SHIFT / (centres[1] - centres[0]))  # cells; none where cells are larger than the shift
+        scene = correlation(first[..., shift:], second[..., :-shift]) if shift else float("nan")
+        live = (first.mean(dim=(2, 3)).amax(0) > 0).nonzero().flatten().tolist()
+        units = sorted(random.Random(f"{seed} {site.name}").sample(live, min(neurons, len(live))))
+        addresses = [f"{site.name}:{unit}" for unit in units]
+        renders = captum_vit.render(vit, addresses, recipe=recipe, steps=steps, seed=seed, progress=False)
+        found[site.name] = SiteStudy(
+            frequencies=[frequency(render.image) for render in renders if render.problem is None],
+            silenced=len(renders.problems),
+            scene=scene,
+            view=correlation(first[..., shift:], second[..., shift:]),
+            within=float(
+                (first.var(dim=(2, 3), unbiased=False).mean(0) / first.var(dim=(0, 2, 3), unbiased=False)).nanmean()
+            ),
+        )
+    return found
+
+
+def interval(values: list[float]) -> str:
+    """The median with its 95 % bootstrap interval."""
+    if len(values) < 3:
+        return "–"
+    ends = bootstrap((values,), np.median, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    return f"{median(values):.1f} ({ends.low:.1f}–{ends.high:.1f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=available())
-    parser.add_argument("--neurons", type=int, default=8, help="to render at each site")
+    parser.add_argument("--neurons", type=int, default=24, help="to render at each site")
+    parser.add_argument("--recipe", default="fourier")
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--views", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     left, right = views(arguments.views, arguments.seed)
-    print("| model, site | grid | frequency of renders | follows the scene | stays in the view | variance in a photo |")
-    print("|---|---|---|---|---|---|")
+    rest = (left, right, arguments.neurons, arguments.recipe, arguments.steps, arguments.seed)
+    heads = ("model, site", "grid", "frequency of renders", "silenced", "frequency, random weights")
+    print("| " + " | ".join(heads), "scene | view | variance in a photo | variance, random weights |", sep=" | ")
+    print("|---|---|---|---|---|---|---|---|---|")
     for model in arguments.models:
         vit = captum_vit.adapt(captum_vit.load(model))
-        of_left, of_right = maps_of(vit, left), maps_of(vit, right)
+        torch.manual_seed(arguments.seed)
+        learned, untrained = study(vit, *rest), study(captum_vit.adapt(MODELS[model].build()), *rest)
         for site in vit.sites:
-            first, second = of_left[site.name], of_right[site.name]
-            rows, columns = first.shape[2:]
-            shift = columns * SHIFT // SIDE
-            scene = correlation(first[..., shift:], second[..., : columns - shift]) if shift else float("nan")
-            view = correlation(first[..., shift:], second[..., shift:])
-            within = first.var(dim=(2, 3), unbiased=False).mean(0) / first.var(dim=(0, 2, 3), unbiased=False)
-            live = (first.mean(dim=(2, 3)).amax(0) > 0).nonzero().flatten().numpy()
-            chosen = np.random.default_rng(arguments.seed).choice(
-                live, min(arguments.neurons, len(live)), replace=False
-            )
-            addresses = [f"{site.name}:{unit}" for unit in sorted(chosen)]
-            renders = captum_vit.render(vit, addresses, recipe="fourier", seed=arguments.seed, progress=False)
+            here, there = learned[site.name], untrained[site.name]
             print(
-                f"| {model} {site.name} | {rows}×{columns} | {frequency(renders.images):.1f} "
-                f"| {scene:.2f} | {view:.2f} | "
-                f"{float(within.nanmean()):.2f} |",
+                f"| {model} {site.name} | {'×'.join(map(str, site.grid((SIDE, SIDE))))} | {interval(here.frequencies)} "
+                f"| {here.silenced} | {interval(there.frequencies)} | {here.scene:.2f} | {here.view:.2f} "
+                f"| {here.within:.2f} | {there.within:.2f} |",
                 flush=True,
+            )
+        for name, studied in ((model, learned), (f"{model} at random weights", untrained)):
+            pairs = [(depth, value) for depth, here in enumerate(studied.values()) for value in here.frequencies]
+            found = spearmanr(*zip(*pairs, strict=True))
+            print(
+                f"{name}: frequency falls with depth, rank correlation {found.statistic:.2f} (p = {found.pvalue:.2g})"
             )
 
 

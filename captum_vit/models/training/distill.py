@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from enum import Enum
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from captum_vit.models.registry import MODELS
-from captum_vit.models.training.features import STUDENT_SIZE, Crops, cached_crops, mirror, normalize
+from captum_vit.models.training.features import STUDENT_SIZE, Crops, autocast, cached_crops, mirror, normalize
 from captum_vit.models.training.photos import training_photos
 from captum_vit.models.training.students import features, on_grid
 
@@ -31,6 +32,18 @@ _EXEMPLAR_WEIGHT = 0.1
 _CHECKPOINT_EVERY = 50  # steps
 
 
+class Precision(str, Enum):
+    """What passes through the networks are computed in; weights and losses are float32 always."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """As torch has it."""
+        return torch.bfloat16 if self is Precision.bfloat16 else torch.float32
+
+
 class Distillation(nn.Module):
     """A student with two linear maps to the teacher's tokens: from its pooled feature, and from its last map."""
 
@@ -39,9 +52,10 @@ class Distillation(nn.Module):
     patch_mean: Tensor
     patch_std: Tensor
 
-    def __init__(self, student: nn.Module, teacher: Tensor) -> None:
+    def __init__(self, student: nn.Module, teacher: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
         self.student = student
+        self.dtype = dtype
         with torch.no_grad():
             pooled, patches, _ = features(student, torch.zeros(1, 3, STUDENT_SIZE, STUDENT_SIZE))
         self.to_class = nn.Linear(pooled.shape[1], teacher.shape[-1])
@@ -58,7 +72,7 @@ class Distillation(nn.Module):
 
         Cosine distance plus smooth L1 to the teacher's standardized tokens, and the exemplar head's cross-entropy.
         """
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with autocast(images.device.type, self.dtype):
             pooled, patches, logits = features(self.student, images)
             of_class, of_patches = self.to_class(pooled), self.to_patch(patches.flatten(2).transpose(1, 2))
         class_token = (teacher[:, 0] - self.class_mean) / self.class_std
@@ -121,10 +135,10 @@ class Run:
         self.step = saved["step"]
 
 
-def new_run(name: str, crops: Crops, seed: int) -> Run:
+def new_run(name: str, crops: Crops, seed: int, dtype: torch.dtype) -> Run:
     """Make the student at random weights, and its optimizer; weights with one dimension do not decay."""
     torch.manual_seed(seed)
-    model = Distillation(MODELS[name].build(), crops.features)
+    model = Distillation(MODELS[name].build(), crops.features, dtype)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": _WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
@@ -176,14 +190,20 @@ def main(
     threads: Annotated[
         int, typer.Option(min=1, help="Two models at a time, on a thread each, use two cores best.")
     ] = 1,
+    precision: Annotated[
+        Precision, typer.Option(help="bfloat16 is fast on processors with instructions for it, very slow on others.")
+    ] = Precision.float32,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the student, which takes a minute.")] = False,
 ) -> None:
     """Train an embedded model against the teacher; the same command again resumes an interrupted run."""
     torch.set_num_threads(threads)
     photos = training_photos()
     if tuple(photo.name for photo in photos) != MODELS[name].classes:
         raise typer.BadParameter(f"the training photos are not the classes declared for {name} in the registry")
-    crops = cached_crops(photos, CROPS_PER_PHOTO, seed, cache / "training")
-    run = new_run(name, crops, seed)
+    crops = cached_crops(photos, CROPS_PER_PHOTO, seed, cache / "training", precision.dtype)
+    run = new_run(name, crops, seed, precision.dtype)
+    if compile:
+        run.model.compile()
     checkpoint = cache / f"{name}-{steps}-{batch}-{seed}.ckpt"
     if checkpoint.exists():
         run.resume(checkpoint)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from captum_vit.models import load
 from captum_vit.models.registry import MODELS
-from captum_vit.models.training.distill import CROPS_PER_PHOTO
+from captum_vit.models.training.distill import CROPS_PER_PHOTO, Precision
 from captum_vit.models.training.features import Crops, cached_crops, normalize
 from captum_vit.models.training.photos import held_out_photos, reserved_parts, training_photos
 from captum_vit.models.training.students import features, on_grid
@@ -108,12 +108,15 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help="Which embedded models; all when not given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training crops.")] = 0,
     threads: Annotated[int, typer.Option(min=1)] = 2,
+    precision: Annotated[
+        Precision, typer.Option(help="Of the teacher, for crops not in the cache.")
+    ] = Precision.float32,
 ) -> None:
     """Print the measures of embedded models, each beside its architecture at random weights, as a Markdown table."""
     torch.set_num_threads(threads)
-    training = cached_crops(training_photos(), CROPS_PER_PHOTO, seed, cache / "training")
-    reserved = cached_crops(reserved_parts(), 40, seed + 1, cache / "reserved-parts")
-    unseen = cached_crops(held_out_photos(), 100, seed + 2, cache / "held-out-photos")
+    training = cached_crops(training_photos(), CROPS_PER_PHOTO, seed, cache / "training", precision.dtype)
+    reserved = cached_crops(reserved_parts(), 40, seed + 1, cache / "reserved-parts", precision.dtype)
+    unseen = cached_crops(held_out_photos(), 100, seed + 2, cache / "held-out-photos", precision.dtype)
     fit = Crops(training.pixels[::_FIT_EVERY], training.features[::_FIT_EVERY], training.photo[::_FIT_EVERY])
     rows = {}
     for name in names or MODELS:

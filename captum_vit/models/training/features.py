@@ -53,18 +53,23 @@ def mirror(features: Tensor) -> Tensor:
     return torch.cat([features[:, :1], patches], dim=1)
 
 
+def autocast(device: str, dtype: torch.dtype) -> torch.autocast:
+    """Compute in ``dtype``; in float32 that is to leave everything as it is."""
+    return torch.autocast(device, None if dtype is torch.float32 else dtype, enabled=dtype is not torch.float32)
+
+
 @torch.inference_mode()
-def teacher_features(teacher: nn.Module, pixels: Tensor) -> Tensor:
-    """Run the teacher on crops of 112 x 112 pixels, in bfloat16; returns float16 tokens ``(N, 65, 384)``."""
+def teacher_features(teacher: nn.Module, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Run the teacher on crops of 112 x 112 pixels, computing in ``dtype``; returns float16 tokens ``(N, 65, 384)``."""
     batches = []
     for batch in pixels.split(_BATCH):
-        with torch.autocast(pixels.device.type, torch.bfloat16):
+        with autocast(pixels.device.type, dtype):
             tokens = teacher.forward_features(normalize(batch))  # type: ignore[operator]
         batches.append(tokens.half())
     return torch.cat(batches)
 
 
-def cached_crops(photos: list[Photo], count: int, seed: int, folder: Path) -> Crops:
+def cached_crops(photos: list[Photo], count: int, seed: int, folder: Path, dtype: torch.dtype) -> Crops:
     """Make ``count`` crops of every photo with the teacher's features, or read them if they were made before.
 
     Parameters
@@ -77,6 +82,8 @@ def cached_crops(photos: list[Photo], count: int, seed: int, folder: Path) -> Cr
         Seed of the crops; each photo has its own random stream.
     folder
         Where the cache is kept, one file per photo; an interrupted run goes on from what is there.
+    dtype
+        What the teacher computes in.
     """
     folder.mkdir(parents=True, exist_ok=True)
     teacher: nn.Module | None = None
@@ -89,7 +96,7 @@ def cached_crops(photos: list[Photo], count: int, seed: int, folder: Path) -> Cr
             large = torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
             small = functional.interpolate(large.float(), (STUDENT_SIZE, STUDENT_SIZE), mode="bicubic", antialias=True)
             pixels = small.round().clamp(0, 255).byte()
-            torch.save((pixels, teacher_features(teacher, large)), file.with_suffix(".part"))
+            torch.save((pixels, teacher_features(teacher, large, dtype)), file.with_suffix(".part"))
             os.replace(file.with_suffix(".part"), file)
         pixels, features = torch.load(file)
         parts.append((pixels, features, torch.full((count,), index)))

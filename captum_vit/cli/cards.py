@@ -1,0 +1,115 @@
+"""What the commands that make cards share: their options, the way from neurons to cards, and what they warn of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from captum_vit.cli import console
+from captum_vit.cli.model import adapted, full_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from captum_vit.card import Card
+    from captum_vit.ranking import TopImages
+
+Images = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="PATH",
+        help="Folder of photos (searched with its subfolders) or one photo; may be repeated. "
+        "The photos that come with the package when not given.",
+    ),
+]
+Top = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Saved result of `captum-vit top-images`, instead of --images.")
+]
+KeptRenders = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of renders, as `captum-vit render` writes: those with the same settings are taken, the others "
+        "are put there, so that an interrupted run goes on where it stopped.",
+    ),
+]
+
+
+def find_photos(images: Sequence[Path] | None, top: Path | None) -> TopImages | Sequence[Path]:
+    """The photos to choose from: those of a saved ranking, those that were named, or the package's own.
+
+    Raises
+    ------
+    CaptumViTError
+        A ranking and photos are given, or there is none where they should be.
+    """
+    from captum_vit.errors import CaptumViTError
+    from captum_vit.images import find_images
+    from captum_vit.models import default_photos
+    from captum_vit.ranking import TopImages
+
+    if top and images:
+        raise CaptumViTError("--top and --images exclude each other; the file of --top names its images")
+    return TopImages.load(top) if top else find_images(images) if images else default_photos()
+
+
+def make_cards(
+    model: str,
+    addresses: Sequence[str],
+    photos: TopImages | Sequence[Path],
+    *,
+    k: int,
+    renders: Path | None,
+    checkpoint: Path | None,
+    random_weights: bool,
+    recipe: str,
+    steps: int | None,
+    seed: int,
+    place: torch.device,
+) -> tuple[Card, ...]:
+    """Load the model, rank the photos, and make the card of each neuron."""
+    from captum_vit.card import assemble, rank_photos
+    from captum_vit.photos import most_activating
+    from captum_vit.render_folder import render_into
+    from captum_vit.rendering import render
+
+    name = full_name(model, random_weights)
+    with adapted(model, checkpoint, random_weights, seed, place) as vit:
+        ranking = rank_photos(vit, addresses, photos, k=k)
+        best = most_activating(vit, addresses, ranking, k=k)
+        if renders:
+            # As `captum-vit render` records it, so that the two share their folders.
+            origin = {"name": name, "weights": "random" if random_weights else str(checkpoint or "published")}
+            made = render_into(renders, vit, addresses, origin=origin, recipe=recipe, steps=steps, seed=seed)
+        else:
+            made = render(vit, addresses, recipe=recipe, steps=steps, seed=seed)
+    return assemble(made, best, ranking, name)
+
+
+def warn_of(cards: Sequence[Card]) -> None:
+    """Print which files were skipped and which optimized images mean little."""
+    skipped = cards[0].skipped
+    if skipped:
+        files = "1 file was" if len(skipped) == 1 else f"{len(skipped)} files were"
+        console.warn(f"{files} skipped:")
+        for reason in skipped:
+            console.stderr().print(f"  {escape(reason)}", soft_wrap=True)
+    for each in cards:
+        if each.optimized.problem:
+            console.warn(f"{each.address}: the optimized image means little: {each.optimized.problem}")
+
+
+def report_many(cards: Sequence[Card], files: str, path: Path) -> None:
+    """Print how the cards of several neurons were made, and where they are."""
+    first, settings = cards[0], cards[0].optimized.settings
+    stdout = console.stdout()
+    stdout.print(f"[bold]{len(cards)} neurons[/] of {escape(first.model)}")
+    stdout.print(
+        f"  optimized images {settings['steps']} steps of recipe {settings['recipe']}, seed {settings['seed']}"
+    )
+    stdout.print(f"  photos           best {len(first.photos)} of {first.images} for each neuron")
+    stdout.print(f"  {files:<16} [green]{escape(str(path))}[/]")

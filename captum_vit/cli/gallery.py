@@ -1,0 +1,106 @@
+"""The command ``captum-vit gallery``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from captum_vit.cli.cards import Images, KeptRenders, Top, find_photos, make_cards, report_many, warn_of
+from captum_vit.cli.model import (
+    DEFAULT_MODEL,
+    Checkpoint,
+    Device,
+    RandomWeights,
+    RecipeName,
+    Seed,
+    Steps,
+    file_name,
+    find_device,
+)
+
+if TYPE_CHECKING:
+    from captum_vit.adapted import AdaptedModel
+
+# More neurons than these make a picture that few programs open.
+MOST_IN_A_PICTURE = 96
+
+
+def gallery(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or an embedded one.")] = DEFAULT_MODEL,
+    neurons: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SITE:UNIT...",
+            help="Neurons as SITE:UNIT, SITE:0-63, SITE:all or SITE:random:16. Three at random of the first site, one "
+            "half-way and the last when none are named.",
+            show_default=False,
+        ),
+    ] = None,
+    images: Images = None,
+    top: Top = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Photos of each neuron.")] = 2,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Picture (.png, .pdf, .svg ...); MODEL-gallery.png here when not given."),
+    ] = None,
+    renders: KeptRenders = None,
+    checkpoint: Checkpoint = None,
+    random_weights: RandomWeights = False,
+    recipe: RecipeName = "fourier",
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Show a model at a glance: neurons of early, middle and late sites, each beside its most activating photos.
+
+    The same evidence as on cards, many neurons small in one picture.
+    """
+    from captum_vit.adapted import adapt
+    from captum_vit.checkpoints import build_without_weights
+    from captum_vit.gallery_figure import draw_gallery
+    from captum_vit.output import OutputError, check_folder, check_output
+    from captum_vit.plots import FORMATS, save_figure
+    from captum_vit.recipes import find_recipe
+    from captum_vit.selection import select_neurons
+
+    # Everything that can be wrong with the question comes before weights are fetched and images optimized.
+    find_recipe(recipe)
+    photos = find_photos(images, top)
+    place = find_device(device)
+    with adapt(build_without_weights(model)) as sketch:
+        addresses = select_neurons(sketch, neurons or _through_depth(sketch), seed)
+    path = out or Path(f"{file_name(model)}-gallery.png")
+    check_output(path, FORMATS)
+    if len(addresses) > MOST_IN_A_PICTURE:
+        raise OutputError(
+            f"{path} would show {len(addresses)} neurons, and {MOST_IN_A_PICTURE} is the most; name fewer, or write a "
+            "page of cards with `captum-vit card`"
+        )
+    if renders:
+        check_folder(renders)
+
+    cards = make_cards(
+        model,
+        addresses,
+        photos,
+        k=k,
+        renders=renders,
+        checkpoint=checkpoint,
+        random_weights=random_weights,
+        recipe=recipe,
+        steps=steps,
+        seed=seed,
+        place=place,
+    )
+    save_figure(draw_gallery(cards), path)
+    warn_of(cards)
+    report_many(cards, "gallery", path)
+
+
+def _through_depth(vit: AdaptedModel) -> list[str]:
+    """A choice of neurons from an early, a middle and a late site."""
+    sites = vit.sites
+    chosen = dict.fromkeys(site.name for site in (sites[0], sites[len(sites) // 2], sites[-1]))
+    return [f"{name}:random:3" for name in chosen]
