@@ -16,7 +16,7 @@ from captum_vit.plots import laid_over
 MARGIN, GAP, BETWEEN = 0.22, 0.06, 0.3
 RENDER = 1.56
 HEAD, SITE, CAPTION, FOOT = 0.55, 0.28, 0.2, 0.3
-NARROWEST = 6.4
+NARROWEST = 7.6
 
 
 def draw_gallery(cards: Sequence[Card], columns: int = 3) -> Figure:
@@ -60,16 +60,23 @@ def draw_gallery(cards: Sequence[Card], columns: int = 3) -> Figure:
     canvas.text(width - MARGIN, height - 0.42, "activation of the photo above its patch map", 7, PHOTO, ha="right")
     top = height - HEAD
     for site, section in sections:
-        canvas.text(MARGIN, top - 0.2, site, 9.5, FAINT)
+        canvas.text(MARGIN, top - 0.2, "   ·   ".join((site, *_grids(section))), 9.5, FAINT)
         top -= SITE
         for index, cell in enumerate(section):
             row, column = divmod(index, columns)
             cell.draw(canvas, MARGIN + column * wide, top - row * tall)
         top -= -(-len(section) // columns) * tall
-    steps, _, activation, versions = small_print(cards[0])
+    steps, _, _, versions = small_print(cards[0])
     chosen = f"best of {counted(cards[0].images, 'image')}"
+    activation = f"activation: {cards[0].reduction} over the patches"
     canvas.text(MARGIN, 0.15, "   ·   ".join((steps, chosen, activation, versions)), 6.5, FAINT)
     return canvas.figure
+
+
+def _grids(section: Sequence[_Cell]) -> list[str]:
+    """The patch grid of a site; a list of none where no photo tells it."""
+    shapes = {photo.patch_map.shape for cell in section for photo in cell.card.photos}
+    return [f"{rows}×{columns} patches" for rows, columns in sorted(shapes)]
 
 
 class _Cell:

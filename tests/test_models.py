@@ -14,7 +14,9 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.models import VisionTransformer
 from timm.models.coat import CoaT
 from timm.models.convit import GPSA, MHSA, ConVit
+from timm.models.pit import PoolingVisionTransformer
 from timm.models.swin_transformer import SwinTransformer
+from timm.models.twins import GlobalSubSampleAttn, LocallyGroupedAttn, Twins
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,7 +32,9 @@ CLASSES = {
     "deit_micro": VisionTransformer,
     "coat_micro": CoaT,
     "convit_micro": ConVit,
+    "pit_micro": PoolingVisionTransformer,
     "swin_micro": SwinTransformer,
+    "twins_micro": Twins,
 }
 
 
@@ -79,10 +83,15 @@ def test_all_weights_together_are_small():
 
 
 def test_they_exercise_what_is_particular_to_their_families():
-    coat, convit, swin = (captum_vit.load(f"{family}_micro") for family in ("coat", "convit", "swin"))
+    families = ("coat", "convit", "pit", "swin", "twins")
+    coat, convit, pit, swin, twins = (captum_vit.load(f"{family}_micro") for family in families)
     assert len(coat.parallel_blocks) >= 2
     assert coat.parallel_blocks[0].mlp2 is coat.parallel_blocks[0].mlp4
     assert {type(block.attn) for block in convit.blocks} == {GPSA, MHSA}
+    assert sum(stage.pool is not None for stage in pit.transformers) == 2
+    embedding = pit.patch_embed.conv
+    assert embedding.stride < embedding.kernel_size
+    assert {type(block.attn) for stage in twins.blocks for block in stage} == {LocallyGroupedAttn, GlobalSubSampleAttn}
     assert len(swin.layers) >= 2
     assert {any(block.shift_size) for stage in swin.layers for block in stage.blocks} == {False, True}
 

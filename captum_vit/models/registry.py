@@ -167,6 +167,23 @@ _MODELS = (
         classes=_PHOTOS,
     ),
     EmbeddedModel(
+        name="pit_micro",
+        timm_class="timm.models.pit:PoolingVisionTransformer",
+        # Overlapping patches, as in all of timm's; timm multiplies each stage's base width by its number of heads.
+        settings={
+            "img_size": 64,
+            "patch_size": 8,
+            "stride": 4,
+            "stem_type": "overlap",
+            "base_dims": (24, 24, 24),
+            "depth": (2, 3, 1),
+            "heads": (2, 4, 8),
+        },
+        sha256="4662bb788edda01ec1ce908ac97519975d5cd480a5cea7a94ebc2240b63efbe4",
+        classes=_PHOTOS,
+        first_conv="patch_embed.conv",
+    ),
+    EmbeddedModel(
         name="swin_micro",
         timm_class="timm.models.swin_transformer:SwinTransformer",
         settings={
@@ -180,6 +197,23 @@ _MODELS = (
         sha256="fa79f709c4a9bafa573a57fbfae376651bcbe743722794a59f0ed12ae5ec4e90",
         classes=_PHOTOS,
         classifier="head.fc",
+    ),
+    EmbeddedModel(
+        name="twins_micro",
+        timm_class="timm.models.twins:Twins",
+        settings={
+            "img_size": 64,
+            "patch_size": 4,
+            "embed_dims": (56, 112),
+            "num_heads": (2, 4),
+            "mlp_ratios": (4, 4),
+            "depths": (2, 4),
+            "sr_ratios": (4, 2),
+            "wss": (4, 4),
+        },
+        sha256="fa3fdad360520327fdd6747d03b45ccba8c631ac9e403371411e5acada05c951",
+        classes=_PHOTOS,
+        first_conv="patch_embeds.0.proj",
     ),
 )
 
