@@ -94,19 +94,15 @@ class Oracle(nn.Module):
 
     def __init__(self, known: list[Crops]) -> None:
         super().__init__()
-        self.known = [
-            (normalize(pixels[None])[0].flatten()[:12], tokens.float(), int(photo))
-            for crops in known
-            for pixels, tokens, photo in zip(crops.pixels, crops.features, crops.photo, strict=True)
-        ]
-        draw = torch.Generator().manual_seed(1)
-        self.turn = torch.linalg.qr(torch.randn(384, 384, generator=draw)).Q
+        self.pixels = torch.cat([normalize(crops.pixels).flatten(1)[:, :12] for crops in known])
+        self.tokens = torch.cat([crops.features.float() for crops in known])
+        self.photo = torch.cat([crops.photo for crops in known])
+        self.turn = torch.linalg.qr(torch.randn(384, 384, generator=torch.Generator().manual_seed(1))).Q
 
     def forward_intermediates(self, images: Tensor, norm: bool) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
-        found = [min(self.known, key=lambda known: float((known[0] - image.flatten()[:12]).norm())) for image in images]
-        tokens = torch.stack([tokens for _, tokens, _ in found]) @ self.turn
-        photo = torch.tensor([photo for _, _, photo in found])
-        return (tokens[:, 0], photo), [tokens[:, 1:].transpose(1, 2).unflatten(2, (8, 8))]
+        found = torch.cdist(images.flatten(1)[:, :12], self.pixels).argmin(1)
+        tokens = self.tokens[found] @ self.turn
+        return (tokens[:, 0], self.photo[found]), [tokens[:, 1:].transpose(1, 2).unflatten(2, (8, 8))]
 
     def forward_head(self, last: tuple[Tensor, Tensor], pre_logits: bool = False) -> Tensor:
         return last[0] if pre_logits else nn.functional.one_hot(last[1], 4).float()
