@@ -132,7 +132,7 @@ _MODELS = (
         name="deit_micro",
         timm_class="timm.models.vision_transformer:VisionTransformer",
         settings={"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4},
-        sha256="bd55a9ecf7259b6894c444e59cd5506eb892b36f19d253df84bf4f11587bf0df",
+        sha256="5e716f9a59ab2c9d1f4f3aeb143641d6dbcb647e90141c53685a488522cdfcf9",
         classes=_PHOTOS,
     ),
     EmbeddedModel(
