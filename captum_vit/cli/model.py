@@ -30,7 +30,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of the optimization and of 
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps ...")]
 
 DEFAULT_MODEL = "deit_micro"
-DEFAULT_NEURON = "blocks.4:307"  # answers to bright upright things, such as a rocket
+DEFAULT_NEURON = "blocks.4:307"  # answers to lights at dusk, such as those of a launch pad
 
 
 def default_neuron(model: str, vit: AdaptedModel) -> str:
