@@ -72,7 +72,8 @@ class ForwardPass(threading.local):
         finally:
             self.wanted, self.maps = outer
 
-    @torch.compiler.disable  # traced, torch 2.14 loses the note when a stop ends the pass
+    # Traced, the note would be lost where a stop ends the pass (torch 2.14).
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def begin(self, image_size: Size) -> None:
         """Start the notes of a new pass; nothing of an earlier or failed one remains."""
         self.image_size = image_size
