@@ -50,22 +50,22 @@ def draw_gallery(cards: Sequence[Card], columns: int = 3) -> Figure:
     cells = [_Cell(card) for card in cards]
     wide, tall = max(cell.width for cell in cells) + BETWEEN, max(cell.height for cell in cells) + BETWEEN
     sections = [(site, list(section)) for site, section in groupby(cells, key=lambda cell: cell.card.site)]
-    rows = sum(-(-len(section) // columns) for _, section in sections)
+    rows = [-(-len(section) // columns) for _, section in sections]
     beside = min(columns, max(len(section) for _, section in sections))
     width = max(NARROWEST, 2 * MARGIN + beside * wide - BETWEEN)
-    height = HEAD + len(sections) * SITE + rows * tall + FOOT
+    height = HEAD + len(sections) * SITE + sum(rows) * tall + FOOT
     canvas = Canvas(Figure(figsize=(width, height), facecolor="white"))
     canvas.text(MARGIN, height - 0.36, cards[0].model, 14, weight="bold")
     canvas.text(width - MARGIN, height - 0.27, "activation of the optimized image", 7, OPTIMIZED, ha="right")
     canvas.text(width - MARGIN, height - 0.42, "activation of the photo above its patch map", 7, PHOTO, ha="right")
     top = height - HEAD
-    for site, section in sections:
+    for (site, section), section_rows in zip(sections, rows, strict=True):
         canvas.text(MARGIN, top - 0.2, "   ·   ".join((site, *_grids(section))), 9.5, FAINT)
         top -= SITE
         for index, cell in enumerate(section):
             row, column = divmod(index, columns)
             cell.draw(canvas, MARGIN + column * wide, top - row * tall)
-        top -= -(-len(section) // columns) * tall
+        top -= section_rows * tall
     steps, _, _, versions = small_print(cards[0])
     chosen = f"best of {counted(cards[0].images, 'image')}"
     activation = f"activation: {cards[0].reduction} over the patches"

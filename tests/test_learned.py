@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from benchmarks.depth import SHIFT, SIDE, maps_of, scene_and_view
 from captum.attr import IntegratedGradients
 from PIL import Image
 from torch import Tensor
@@ -20,8 +21,6 @@ from captum_vit.models import available, default_photos
 from captum_vit.models.registry import MODELS
 from captum_vit.parametrizations import Fourier
 from captum_vit.recipes import find_recipe
-
-SIDE, SHIFT = 64, 16
 
 # Photos of the training set that are installed with scikit-image; of each, the last quarter was kept from training.
 CLASSES = ("brick", "coins", "grass", "gravel")
@@ -55,34 +54,19 @@ def views(each: int = 8) -> tuple[Tensor, Tensor]:
     return wide[..., :SIDE], wide[..., SHIFT:]
 
 
-def maps_of(vit: captum_vit.AdaptedModel, images: Tensor) -> dict[str, Tensor]:
-    with torch.no_grad(), vit.collect([site.name for site in vit.sites]) as maps:
-        vit(vit.preprocessing.normalize(images))
-    return dict(maps)
-
-
-def correlation(first: Tensor, second: Tensor) -> float:
-    """Mean over units of the correlation of maps ``(B, units, rows, columns)``."""
-    first, second = (maps.transpose(0, 1).flatten(1) for maps in (first, second))
-    first, second = (values - values.mean(1, keepdim=True) for values in (first, second))
-    norms = (first.norm(dim=1) * second.norm(dim=1)).clamp(min=1e-12)
-    return float(((first * second).sum(1) / norms).mean())
-
-
 @pytest.mark.parametrize("name", available())
 def test_patch_maps_follow_the_scene_and_not_the_frame(name):
     left, right = views()
     vit = adapted(name)
     of_left, of_right = maps_of(vit, left), maps_of(vit, right)
-    spacings = {site.name: float(np.diff(site.grid.centres((SIDE, SIDE))[1])[0]) for site in vit.sites}
-    early = [site for site in vit.sites[: len(vit.sites) // 2] if spacings[site.name] <= SHIFT]
-    assert len(early) >= 3
-    for site in early:
-        shift = int(SHIFT / spacings[site.name])
-        first = of_left[site.name][..., shift:]
-        scene = correlation(first, of_right[site.name][..., :-shift])
-        frame = correlation(first, of_right[site.name][..., shift:])
-        assert scene > frame + 0.2, site
+    found = [
+        (site, *scene_and_view(site.grid, of_left[site.name], of_right[site.name]))
+        for site in vit.sites[: len(vit.sites) // 2]
+    ]
+    told = [(site, scene, view) for site, scene, view in found if scene is not None]
+    assert len(told) >= 3
+    for site, scene, view in told:
+        assert scene > view + 0.2, site
 
 
 def reserved_crops(count: int = 12) -> tuple[Tensor, list[str]]:

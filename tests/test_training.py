@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import captum_vit
 from captum_vit.models.registry import MODELS
 from captum_vit.models.training.distill import Distillation, Run, draw_batch, export, new_run, train
 from captum_vit.models.training.evaluate import evaluate
@@ -129,9 +128,3 @@ def test_the_evaluation_gives_full_marks_to_the_teacher_itself_and_few_to_noise(
     assert noise["patches: cosine, centred"] < 0.7
     assert noise["nearest crop of any photo is the teacher's"] < 0.3
     assert noise["exemplar head, top-1"] < 0.5
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_each_declared_model_is_served_by_the_adapter_of_its_family(name):
-    with torch.random.fork_rng(devices=[]), captum_vit.adapt(MODELS[name].build()) as vit:
-        assert name == f"{vit.family}_micro"

@@ -16,6 +16,7 @@ from captum_vit.cli.model import (
     DEFAULT_NEURON,
     Checkpoint,
     Device,
+    Model,
     RandomWeights,
     RecipeName,
     Seed,
@@ -23,6 +24,7 @@ from captum_vit.cli.model import (
     default_neuron,
     file_name,
     find_device,
+    find_neurons,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ MOST_IN_A_PICTURE = 16
 
 
 def card(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or an embedded one.")] = DEFAULT_MODEL,
+    model: Model = DEFAULT_MODEL,
     neurons: Annotated[
         list[str] | None,
         typer.Argument(
@@ -68,21 +70,17 @@ def card(
     One neuron as a picture, many as one HTML page that needs no network. Without arguments, a neuron of the small
     trained model that comes with the package.
     """
-    from captum_vit.adapted import adapt
     from captum_vit.card_figure import draw_cards
     from captum_vit.card_page import write_page
-    from captum_vit.checkpoints import build_without_weights
-    from captum_vit.output import OutputError, check_folder, check_output
+    from captum_vit.output import OutputError, check_output
     from captum_vit.plots import FORMATS, save_figure
     from captum_vit.recipes import find_recipe
-    from captum_vit.selection import select_neurons
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
     find_recipe(recipe)
     photos = find_photos(images, top)
     place = find_device(device)
-    with adapt(build_without_weights(model)) as sketch:
-        addresses = select_neurons(sketch, neurons or [default_neuron(model, sketch)], seed)
+    addresses = find_neurons(model, neurons, seed, lambda sketch: [default_neuron(model, sketch)])
     path = out or _default_path(model, addresses)
     check_output(path, [*FORMATS, PAGE])
     is_page = path.suffix.lower() == PAGE
@@ -90,8 +88,6 @@ def card(
         raise OutputError(
             f"{path} would be a picture of {len(addresses)} cards; write a page instead, --out FILE{PAGE}"
         )
-    if renders:
-        check_folder(renders)
 
     cards = make_cards(
         model,
@@ -125,8 +121,9 @@ def _default_path(model: str, addresses: Sequence[str]) -> Path:
 
 def _report_one(card: Card, path: Path) -> None:
     """Print what was found."""
-    stdout, settings = console.stdout(), card.optimized.settings
-    how = f"{settings['steps']} steps of recipe {settings['recipe']}, seed {settings['seed']}"
+    from captum_vit.card_words import small_print
+
+    stdout, how = console.stdout(), small_print(card)[0]
     stdout.print(f"[bold]{escape(card.address)}[/] of {escape(card.model)}")
     stdout.print(f"  optimized image  activation {card.optimized.activation:.3g} after {how}")
     stdout.print(f"  photos           best {len(card.photos)} of {card.images}")

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from captum_vit.cli import console
-from captum_vit.cli.model import adapted, full_name
+from captum_vit.cli.model import adapted, origin_of
 
 if TYPE_CHECKING:
     import torch
@@ -71,33 +71,35 @@ def make_cards(
     seed: int,
     place: torch.device,
 ) -> tuple[Card, ...]:
-    """Load the model, rank the photos, and make the card of each neuron."""
+    """Load the model, rank the photos, and make the card of each neuron.
+
+    Raises
+    ------
+    OutputError
+        The folder for renders cannot be made or written; said before weights are fetched.
+    """
     from captum_vit.card import assemble, rank_photos
+    from captum_vit.output import check_folder
     from captum_vit.photos import most_activating
     from captum_vit.render_folder import render_into
     from captum_vit.rendering import render
 
-    name = full_name(model, random_weights)
+    if renders:
+        check_folder(renders)
+    origin = origin_of(model, checkpoint, random_weights)
     with adapted(model, checkpoint, random_weights, seed, place) as vit:
         ranking = rank_photos(vit, addresses, photos, k=k)
         best = most_activating(vit, addresses, ranking, k=k)
         if renders:
-            # As `captum-vit render` records it, so that the two share their folders.
-            origin = {"name": name, "weights": "random" if random_weights else str(checkpoint or "published")}
             made = render_into(renders, vit, addresses, origin=origin, recipe=recipe, steps=steps, seed=seed)
         else:
             made = render(vit, addresses, recipe=recipe, steps=steps, seed=seed)
-    return assemble(made, best, ranking, name)
+    return assemble(made, best, ranking, origin["name"])
 
 
 def warn_of(cards: Sequence[Card]) -> None:
     """Print which files were skipped and which optimized images mean little."""
-    skipped = cards[0].skipped
-    if skipped:
-        files = "1 file was" if len(skipped) == 1 else f"{len(skipped)} files were"
-        console.warn(f"{files} skipped:")
-        for reason in skipped:
-            console.stderr().print(f"  {escape(reason)}", soft_wrap=True)
+    console.warn_of_skipped(cards[0].skipped)
     for each in cards:
         if each.optimized.problem:
             console.warn(f"{each.address}: the optimized image means little: {each.optimized.problem}")
@@ -105,11 +107,10 @@ def warn_of(cards: Sequence[Card]) -> None:
 
 def report_many(cards: Sequence[Card], files: str, path: Path) -> None:
     """Print how the cards of several neurons were made, and where they are."""
-    first, settings = cards[0], cards[0].optimized.settings
-    stdout = console.stdout()
+    from captum_vit.card_words import small_print
+
+    first, stdout = cards[0], console.stdout()
     stdout.print(f"[bold]{len(cards)} neurons[/] of {escape(first.model)}")
-    stdout.print(
-        f"  optimized images {settings['steps']} steps of recipe {settings['recipe']}, seed {settings['seed']}"
-    )
+    stdout.print(f"  optimized images {small_print(first)[0]}")
     stdout.print(f"  photos           best {len(first.photos)} of {first.images} for each neuron")
     stdout.print(f"  {files:<16} [green]{escape(str(path))}[/]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -49,6 +50,14 @@ def failed(message: str) -> typer.Exit:
     line = " ".join(message.split())
     stderr().print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
     return typer.Exit(FAILURE)
+
+
+def warn_of_skipped(reasons: Sequence[str]) -> None:
+    """Print how many files were skipped, if any, and why each was."""
+    if reasons:
+        warn(f"{'1 file was' if len(reasons) == 1 else f'{len(reasons)} files were'} skipped:")
+        for reason in reasons:
+            stderr().print(f"  {escape(reason)}", soft_wrap=True)
 
 
 def warn(message: str) -> None:

@@ -12,12 +12,14 @@ from captum_vit.cli.model import (
     DEFAULT_MODEL,
     Checkpoint,
     Device,
+    Model,
     RandomWeights,
     RecipeName,
     Seed,
     Steps,
     file_name,
     find_device,
+    find_neurons,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ MOST_IN_A_PICTURE = 96
 
 
 def gallery(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or an embedded one.")] = DEFAULT_MODEL,
+    model: Model = DEFAULT_MODEL,
     neurons: Annotated[
         list[str] | None,
         typer.Argument(
@@ -57,20 +59,16 @@ def gallery(
 
     The same evidence as on cards, many neurons small in one picture.
     """
-    from captum_vit.adapted import adapt
-    from captum_vit.checkpoints import build_without_weights
     from captum_vit.gallery_figure import draw_gallery
-    from captum_vit.output import OutputError, check_folder, check_output
+    from captum_vit.output import OutputError, check_output
     from captum_vit.plots import FORMATS, save_figure
     from captum_vit.recipes import find_recipe
-    from captum_vit.selection import select_neurons
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
     find_recipe(recipe)
     photos = find_photos(images, top)
     place = find_device(device)
-    with adapt(build_without_weights(model)) as sketch:
-        addresses = select_neurons(sketch, neurons or _through_depth(sketch), seed)
+    addresses = find_neurons(model, neurons, seed, _through_depth)
     path = out or Path(f"{file_name(model)}-gallery.png")
     check_output(path, FORMATS)
     if len(addresses) > MOST_IN_A_PICTURE:
@@ -78,8 +76,6 @@ def gallery(
             f"{path} would show {len(addresses)} neurons, and {MOST_IN_A_PICTURE} is the most; name fewer, or write a "
             "page of cards with `captum-vit card`"
         )
-    if renders:
-        check_folder(renders)
 
     cards = make_cards(
         model,

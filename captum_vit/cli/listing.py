@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from typing import Annotated
 
-import typer
 from rich.markup import escape
 from rich.table import Table
 
 from captum_vit.cli.console import stdout
-from captum_vit.cli.model import DEFAULT_MODEL
+from captum_vit.cli.model import DEFAULT_MODEL, Model
 
 
 def sites(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or an embedded one.")] = DEFAULT_MODEL,
+    model: Model = DEFAULT_MODEL,
 ) -> None:
     """List a model's sites, the places where its neurons are; takes no weights."""
     from captum_vit.adapted import adapt

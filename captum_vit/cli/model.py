@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from captum_vit.adapted import AdaptedModel
 
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or an embedded one.")]
 Checkpoint = Annotated[
     Path | None, typer.Option(help="File with the model's weights; they come from the hub when not given.")
 ]
@@ -44,6 +45,24 @@ def default_neuron(model: str, vit: AdaptedModel) -> str:
         f"name a neuron of {model}, such as {names[len(names) * 2 // 3]}:42; "
         f"`captum-vit sites {model}` lists its {len(names)} sites, {names[0]} … {names[-1]}"
     )
+
+
+def find_neurons(
+    model: str, choices: Sequence[str] | None, seed: int, default: Callable[[AdaptedModel], Sequence[str]] | None = None
+) -> list[str]:
+    """Addresses of the chosen neurons, before any weights are fetched; those of ``default`` where none are chosen.
+
+    Raises
+    ------
+    AddressError
+        A choice is malformed, or the model has no such site or unit.
+    """
+    from captum_vit.adapted import adapt
+    from captum_vit.checkpoints import build_without_weights
+    from captum_vit.selection import select_neurons
+
+    with adapt(build_without_weights(model)) as sketch:
+        return select_neurons(sketch, choices or (default(sketch) if default else ()), seed)
 
 
 def find_device(name: str) -> torch.device:
@@ -93,6 +112,12 @@ def adapted(
         network = build_model(model, checkpoint, random_weights, seed)
     with adapt(network.to(place)) as vit, use_threads(1 if model in available() else None):
         yield vit
+
+
+def origin_of(model: str, checkpoint: Path | None, random_weights: bool) -> dict[str, str]:
+    """What results record of a model; commands that take one another's results compare it."""
+    weights = "random" if random_weights else str(checkpoint or "published")
+    return {"name": full_name(model, random_weights), "weights": weights}
 
 
 def full_name(model: str, random_weights: bool) -> str:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from captum_vit.cli.model import Checkpoint, Device, RandomWeights, adapted, find_device, full_name
-from captum_vit.cli.photos import Model, NeuronAddress, OutFolder, Photos, explain_photos, find_neuron
+from captum_vit.cli.model import Checkpoint, Device, Model, RandomWeights, adapted, find_device, full_name
+from captum_vit.cli.photos import NeuronAddress, OutFolder, Photos, explain_photos, find_neuron
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from captum_vit.adapted import AdaptedModel
     from captum_vit.site import Site
 
-Model = Annotated[str, typer.Argument(help="A timm model, or an embedded one.")]
 NeuronAddress = Annotated[str, typer.Argument(metavar="SITE:UNIT", help="The neuron, such as blocks.4:307.")]
 Photos = Annotated[
     list[Path], typer.Argument(metavar="IMAGE", help="Photos, or folders that are searched with their subfolders.")

@@ -12,18 +12,21 @@ from captum_vit.cli import console
 from captum_vit.cli.model import (
     Checkpoint,
     Device,
+    Model,
     RandomWeights,
     RecipeName,
     Seed,
     Steps,
     adapted,
     find_device,
+    find_neurons,
     full_name,
+    origin_of,
 )
 
 
 def render(
-    model: Annotated[str, typer.Argument(help="A timm model, or an embedded one.")],
+    model: Model,
     neurons: Annotated[
         list[str], typer.Argument(metavar="SITE:UNIT...", help="Or SITE:0-63, SITE:all, SITE:random:16; several.")
     ],
@@ -43,27 +46,22 @@ def render(
 
     What is in the folder with the same settings is kept, so that an interrupted run goes on where it stopped.
     """
-    from captum_vit.adapted import adapt
-    from captum_vit.checkpoints import build_without_weights
     from captum_vit.output import check_folder
     from captum_vit.recipes import find_recipe
     from captum_vit.render_folder import render_into
-    from captum_vit.selection import select_neurons
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
     find_recipe(recipe)
     place = find_device(device)
-    with adapt(build_without_weights(model)) as sketch:
-        addresses = select_neurons(sketch, neurons, seed)
+    addresses = find_neurons(model, neurons, seed)
     check_folder(out)
 
-    weights = "random" if random_weights else str(checkpoint or "published")
     with adapted(model, checkpoint, random_weights, seed, place) as vit:
         renders = render_into(
             out,
             vit,
             addresses,
-            origin={"name": full_name(model, random_weights), "weights": weights},
+            origin=origin_of(model, checkpoint, random_weights),
             recipe=recipe,
             steps=steps,
             size=None if size is None else (size, size),

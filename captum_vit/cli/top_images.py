@@ -9,11 +9,11 @@ import typer
 from rich.markup import escape
 
 from captum_vit.cli import console
-from captum_vit.cli.model import Checkpoint, Device, RandomWeights, Seed, adapted, find_device, full_name
+from captum_vit.cli.model import Checkpoint, Device, Model, RandomWeights, Seed, adapted, find_device, origin_of
 
 
 def top_images(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or an embedded one.")],
+    model: Model,
     images: Annotated[
         list[Path],
         typer.Option(
@@ -61,8 +61,7 @@ def top_images(
     check_output(out, SUFFIXES)
 
     partial = out.with_name(f"{out.name}.partial")
-    name = full_name(model, random_weights)
-    weights = "random" if random_weights else str(checkpoint or "published")
+    origin = origin_of(model, checkpoint, random_weights)
     with adapted(model, checkpoint, random_weights, seed, place) as vit:
         result = rank(
             vit,
@@ -73,20 +72,16 @@ def top_images(
             batch_size=batch_size,
             workers=workers,
             checkpoint=partial,
-            origin={"name": name, "weights": weights},
+            origin=origin,
         )
     result.save(out)
     partial.unlink(missing_ok=True)
 
-    if result.skipped:
-        count = "1 file was" if len(result.skipped) == 1 else f"{len(result.skipped)} files were"
-        console.warn(f"{count} skipped:")
-        for reason in result.skipped:
-            console.stderr().print(f"  {escape(reason)}", soft_wrap=True)
+    console.warn_of_skipped(result.skipped)
     for site, activations in result.not_finite.items():
         console.warn(f"{site}: {activations} activations were NaN or infinite and are not ranked")
     units = sum(len(ranking.counts) for ranking in result.units.values())
     stdout = console.stdout()
-    stdout.print(f"[bold]{units} units[/] at {len(result.sites)} sites of {escape(name)}")
+    stdout.print(f"[bold]{units} units[/] at {len(result.sites)} sites of {escape(origin['name'])}")
     stdout.print(f"  images  {result.images}, the {k} best of each unit by {reduction} activation over the patches")
     stdout.print(f"  file    [green]{escape(str(out))}[/]")

@@ -23,6 +23,7 @@ from scipy.stats import bootstrap, spearmanr
 from torch import Tensor
 
 import captum_vit
+from captum_vit.grid import PatchGrid
 from captum_vit.models import available
 from captum_vit.models.registry import MODELS
 from captum_vit.models.training.photos import held_out_photos
@@ -70,13 +71,25 @@ def maps_of(vit: captum_vit.AdaptedModel, images: Tensor) -> dict[str, Tensor]:
     return dict(maps)
 
 
+def scene_and_view(grid: PatchGrid, left: Tensor, right: Tensor) -> tuple[float | None, float]:
+    """Correlation of two views' maps ``(B, units, rows, columns)``, place by place in the scene and in the view.
+
+    There is none in the scene where cells are larger than the shift.
+    """
+    centres = grid.centres((SIDE, SIDE))[1]
+    shift = int(SHIFT / (centres[1] - centres[0]))  # cells
+    first = left[..., shift:]
+    scene = correlation(first, right[..., :-shift]) if shift else None
+    return scene, correlation(first, right[..., shift:])
+
+
 @dataclass
 class SiteStudy:
     """What was measured at a site."""
 
     frequencies: list[float]
     silenced: int
-    scene: float
+    scene: float | None
     view: float
     within: float
 
@@ -89,9 +102,7 @@ def study(
     found = {}
     for site in vit.sites:
         first, second = of_left[site.name], of_right[site.name]
-        centres = site.grid.centres((SIDE, SIDE))[1]
-        shift = int(SHIFT / (centres[1] - centres[0]))  # cells; none where cells are larger than the shift
-        scene = correlation(first[..., shift:], second[..., :-shift]) if shift else float("nan")
+        scene, view = scene_and_view(site.grid, first, second)
         live = (first.mean(dim=(2, 3)).amax(0) > 0).nonzero().flatten().tolist()
         units = sorted(random.Random(f"{seed} {site.name}").sample(live, min(neurons, len(live))))
         addresses = [f"{site.name}:{unit}" for unit in units]
@@ -100,7 +111,7 @@ def study(
             frequencies=[frequency(render.image) for render in renders if render.problem is None],
             silenced=len(renders.problems),
             scene=scene,
-            view=correlation(first[..., shift:], second[..., shift:]),
+            view=view,
             within=float(
                 (first.var(dim=(2, 3), unbiased=False).mean(0) / first.var(dim=(0, 2, 3), unbiased=False)).nanmean()
             ),
@@ -130,8 +141,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     left, right = views(arguments.views, arguments.seed)
     how = (arguments.recipe, arguments.steps, arguments.seed)
-    heads = ("model, site", "grid", "frequency of renders", "silenced", "frequency, random weights")
-    print("| " + " | ".join(heads), "scene | view | variance in a photo | variance, random weights |", sep=" | ")
+    print("| model, site | grid | frequency | silenced | frequency, random weights ", end="")
+    print("| scene | view | variance | variance, random weights |")
     print("|---|---|---|---|---|---|---|---|---|")
     for model in arguments.models:
         vit = captum_vit.adapt(captum_vit.load(model))
@@ -140,9 +151,10 @@ def main() -> None:
         untrained = study(captum_vit.adapt(MODELS[model].build()), left, right, arguments.control_neurons, *how)
         for site in vit.sites:
             here, there = learned[site.name], untrained[site.name]
+            scene = "–" if here.scene is None else f"{here.scene:.2f}"
             print(
                 f"| {model} {site.name} | {'×'.join(map(str, site.grid((SIDE, SIDE))))} | {interval(here.frequencies)} "
-                f"| {here.silenced} | {interval(there.frequencies)} | {here.scene:.2f} | {here.view:.2f} "
+                f"| {here.silenced} | {interval(there.frequencies)} | {scene} | {here.view:.2f} "
                 f"| {here.within:.2f} | {there.within:.2f} |",
                 flush=True,
             )

@@ -152,8 +152,8 @@ def train(run: Run, crops: Crops, *, steps: int, batch: int, seed: int, checkpoi
     with Progress(*columns, TimeRemainingColumn(), console=Console(width=120)) as progress:
         task = progress.add_task("distilling", total=steps, completed=run.step)
         while run.step < steps:
-            torch.manual_seed(seed * 1_000_003 + run.step)  # of what the student draws: Swin drops paths at random
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + run.step)
+            # The global generator, as the student draws from it too: Swin drops paths at random.
+            generator = torch.manual_seed(seed * 1_000_003 + run.step)
             images, teacher, photo = draw_batch(crops, batch, generator)
             terms = run.model(images, teacher, photo)
             run.optimizer.zero_grad()

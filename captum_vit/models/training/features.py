@@ -55,7 +55,7 @@ def mirror(features: Tensor) -> Tensor:
 
 def autocast(device: str, dtype: torch.dtype) -> torch.autocast:
     """Compute in ``dtype``; in float32 that is to leave everything as it is."""
-    return torch.autocast(device, None if dtype is torch.float32 else dtype, enabled=dtype is not torch.float32)
+    return torch.autocast(device, dtype, enabled=dtype is not torch.float32)
 
 
 @torch.inference_mode()
