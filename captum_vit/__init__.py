@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from captum_vit import moved
+
 if TYPE_CHECKING:
-    from captum_vit import attribution, card, errors, objectives, plots, recipes, transforms
-    from captum_vit.adapted import AdaptedModel, adapt, restore
-    from captum_vit.adapter import Adapter, hookimpl
+    from captum_vit import attribution, errors, plots
     from captum_vit.attribution import attribute
-    from captum_vit.grid import PatchGrid
+    from captum_vit.cards import card
     from captum_vit.models import load
-    from captum_vit.optvis import render_vis
-    from captum_vit.ranking import TopImages
-    from captum_vit.recipe import Recipe
-    from captum_vit.rendering import render
-    from captum_vit.site import Site, feed_forward
-    from captum_vit.top_images import top_images
+    from captum_vit.optvis import objectives, recipes, transforms
+    from captum_vit.optvis.lucent import render_vis
+    from captum_vit.optvis.recipe import Recipe
+    from captum_vit.optvis.rendering import render
+    from captum_vit.probes.adapted import AdaptedModel, adapt, restore
+    from captum_vit.probes.adapter import Adapter, hookimpl
+    from captum_vit.probes.grid import PatchGrid
+    from captum_vit.probes.site import Site, feed_forward
+    from captum_vit.ranking.result import TopImages
+    from captum_vit.ranking.search import top_images
 
 __all__ = [
     "AdaptedModel",
@@ -46,24 +48,27 @@ __all__ = [
     "transforms",
 ]
 
-# Torch, timm and Lucent take seconds to import, so each name is imported at its first use.
+# Torch, timm and Lucent take seconds to import, so each name is imported at its first use. None of them is the name of
+# a module beside this file: importing that would put the module in the function's place.
 _HOMES = {
-    "AdaptedModel": "adapted",
-    "Adapter": "adapter",
-    "PatchGrid": "grid",
-    "Recipe": "recipe",
-    "Site": "site",
-    "TopImages": "ranking",
-    "adapt": "adapted",
+    "AdaptedModel": "probes.adapted",
+    "Adapter": "probes.adapter",
+    "PatchGrid": "probes.grid",
+    "Recipe": "optvis.recipe",
+    "Site": "probes.site",
+    "TopImages": "ranking.result",
+    "adapt": "probes.adapted",
     "attribute": "attribution",
-    "feed_forward": "site",
-    "hookimpl": "adapter",
+    "feed_forward": "probes.site",
+    "hookimpl": "probes.adapter",
     "load": "models",
-    "render": "rendering",
-    "render_vis": "optvis",
-    "restore": "adapted",
-    "top_images": "top_images",
+    "render": "optvis.rendering",
+    "render_vis": "optvis.lucent",
+    "restore": "probes.adapted",
+    "top_images": "ranking.search",
 }
+
+moved.install()
 
 
 def __getattr__(name: str) -> Any:
@@ -76,15 +81,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """The package, in which a function keeps its name when the module of that name is imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _HOMES and isinstance(value, ModuleType):
-            return
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -12,9 +12,9 @@ from captum import attr
 from captum._utils.models.linear_model import SkLearnRidge
 from torch import Tensor
 
-from captum_vit.adapted import AdaptedModel
-from captum_vit.errors import CaptumViTError
-from captum_vit.site import Site
+from captum_vit.errors import MethodError
+from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.probes.site import Site
 
 DEFAULT_METHOD = "integrated-gradients"
 
@@ -30,10 +30,6 @@ _NOT_OPTIONS = {
     *("self", "inputs", "kwargs", "forward_func", "model", "attribution_method"),
     *("target", "additional_forward_args", "return_convergence_delta", "return_input_shape"),
 }
-
-
-class MethodError(CaptumViTError, ValueError):
-    """An attribution method that Captum does not have, that cannot explain a neuron, or with a wrong option."""
 
 
 def methods() -> tuple[str, ...]:

@@ -20,7 +20,63 @@ class GridError(CaptumViTError, ValueError):
 
 
 class PluginError(CaptumViTError):
-    """Adapters of several distributions claim the same model, or a named family is not installed."""
+    """Adapters of several distributions claim a model, a named family is not installed, or a plugin is wrong."""
+
+
+class RankingFileError(CaptumViTError, ValueError):
+    """A file that is missing, damaged, or not a ranking."""
+
+
+class RankingError(CaptumViTError, ValueError):
+    """Rankings that do not belong together, or settings of a pass that mean nothing."""
+
+
+class DatasetError(CaptumViTError, TypeError):
+    """A dataset that does not give images, or a loader whose images cannot be told apart."""
+
+
+class PlotError(CaptumViTError, ValueError):
+    """An array that cannot be drawn as an image or as a map over it."""
+
+
+class MethodError(CaptumViTError, ValueError):
+    """An attribution method that Captum does not have, that cannot explain a neuron, or with a wrong option."""
+
+
+class RecipeError(CaptumViTError, ValueError):
+    """No recipe has that name."""
+
+
+class StaleRankingError(CaptumViTError, ValueError):
+    """A ranking of images that is not of this model with these weights, or not of the files as they are now."""
+
+
+class CardError(CaptumViTError, ValueError):
+    """Cards of no neuron, or the best photo of a card without one."""
+
+
+class UnknownModelError(CaptumViTError, ValueError):
+    """No embedded model has that name."""
+
+
+class CorruptedWeightsError(CaptumViTError, ValueError):
+    """The weights file of an embedded model is missing or not the one that was published."""
+
+
+class ModelNameError(CaptumViTError, ValueError):
+    """No model has that name."""
+
+
+class WeightsError(CaptumViTError, ValueError):
+    """The weights that were asked for cannot be had, or are not this model's."""
+
+
+class OutputError(CaptumViTError, OSError):
+    """A file that cannot be written where it was asked for."""
+
+
+class ImageError(CaptumViTError, ValueError):
+    """A file that cannot be read as an image, or a folder without one."""
 
 
 class PluginWarning(UserWarning):

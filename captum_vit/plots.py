@@ -14,8 +14,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from captum_vit.errors import CaptumViTError
-from captum_vit.output import replacing
+from captum_vit.errors import PlotError
+from captum_vit.storage.files import replacing
 
 # Even in lightness and safe for colour-blind readers.
 COLORMAP = "viridis"
@@ -25,10 +25,6 @@ SIGNED_COLORMAP = "RdBu_r"
 
 # Suffixes of the files that figures can be saved to. Matplotlib knows more, but they are raw pixels or need LaTeX.
 FORMATS = (".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp")
-
-
-class PlotError(CaptumViTError, ValueError):
-    """An array that cannot be drawn as an image or as a map over it."""
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 200) -> None:

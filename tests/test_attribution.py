@@ -10,8 +10,8 @@ from torch import Tensor
 
 import captum_vit
 from captum_vit import attribution
-from captum_vit.attribution import MethodError, attribute, methods
-from captum_vit.errors import AddressError, GridError
+from captum_vit.attribution import attribute, methods
+from captum_vit.errors import AddressError, GridError, MethodError
 
 # Captum tells at each call which hooks and flags it sets.
 pytestmark = pytest.mark.filterwarnings(r"ignore:::captum\.")

@@ -19,18 +19,18 @@ from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 
 import captum_vit
-from captum_vit.card import Card, CardError, neuron_card, neuron_cards
-from captum_vit.card_figure import draw_card, draw_cards
-from captum_vit.card_histogram import HistogramLayout
-from captum_vit.crop import eval_crop
-from captum_vit.errors import AddressError
-from captum_vit.grid import PatchGrid
-from captum_vit.images import ImageError, read_image
+from captum_vit.cards.card import Card, neuron_card, neuron_cards
+from captum_vit.cards.figure import draw_card, draw_cards
+from captum_vit.cards.histogram import HistogramLayout
+from captum_vit.cards.photos import Photo
+from captum_vit.data.crop import eval_crop
+from captum_vit.data.images import read_image
+from captum_vit.errors import AddressError, CardError, ImageError, OutputError, StaleRankingError
 from captum_vit.models import default_photos
-from captum_vit.output import OutputError, check_output, replacing
-from captum_vit.photos import Photo, StaleRankingError
 from captum_vit.plots import FORMATS, save_figure
-from captum_vit.ranking import Histogram, TopImages
+from captum_vit.probes.grid import PatchGrid
+from captum_vit.ranking.result import Histogram, TopImages
+from captum_vit.storage.files import check_output, replacing
 
 NEURON = "blocks.4:42"
 

@@ -14,8 +14,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 import captum_vit
-from captum_vit.card import Card, CardError, neuron_cards
-from captum_vit.card_page import write_page
+from captum_vit.cards.card import Card, neuron_cards
+from captum_vit.cards.page import write_page
+from captum_vit.errors import CardError
 from captum_vit.models import default_photos
 
 # Slow machines are no failure: everything is waited for, and nothing here is about time.

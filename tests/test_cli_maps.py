@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 
 import captum_vit
 from captum_vit import cli
-from captum_vit.crop import eval_crop
-from captum_vit.images import read_image
+from captum_vit.data.crop import eval_crop
+from captum_vit.data.images import read_image
 from captum_vit.models import default_photos
 
 NEURON = "blocks.4:307"
@@ -173,7 +173,7 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(command, monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_interruption_keeps_what_is_finished(command, monkeypatch):
-    from captum_vit import images
+    from captum_vit.data import images
 
     read = images.read_image
 

@@ -9,8 +9,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import captum_vit
-from captum_vit import TopImages, cli, image_dataset, ranking_checkpoint
+from captum_vit import TopImages, cli
+from captum_vit.data import dataset as image_dataset
 from captum_vit.models import default_photos
+from captum_vit.ranking import partial as ranking_checkpoint
 
 FOLDER = default_photos()[0].parent
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, gelu, interpolate
 
 import captum_vit
-from captum_vit.card import neuron_card
+from captum_vit.cards.card import neuron_card
 from captum_vit.models.training.teacher import load_teacher, weights_file
-from captum_vit.rendering import render
+from captum_vit.optvis.rendering import render
 
 SIZE = (210, 308)  # 15 x 22 patches of 14 pixels
 SITE = "blocks.5"

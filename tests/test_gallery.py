@@ -15,9 +15,10 @@ from typer.testing import CliRunner, Result
 
 import captum_vit
 from captum_vit import cli
-from captum_vit.card import Card, CardError, neuron_card, neuron_cards
-from captum_vit.card_words import number
-from captum_vit.gallery_figure import draw_gallery
+from captum_vit.cards.card import Card, neuron_card, neuron_cards
+from captum_vit.cards.gallery import draw_gallery
+from captum_vit.cards.words import number
+from captum_vit.errors import CardError
 from captum_vit.models import available, default_photos
 from captum_vit.plots import laid_over
 

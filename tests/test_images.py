@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from captum_vit.errors import CaptumViTError
-from captum_vit.images import ImageError, find_images, read_image
+from captum_vit.data.images import find_images, read_image
+from captum_vit.errors import CaptumViTError, ImageError
 from captum_vit.models import default_photos
 
 RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))  # (48, 64), dark on the left

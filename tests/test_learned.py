@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 import captum_vit
-from captum_vit.images import read_image
+from captum_vit.data.images import read_image
 from captum_vit.models import available, default_photos
 from captum_vit.models.registry import MODELS
-from captum_vit.parametrizations import Fourier
-from captum_vit.recipes import find_recipe
+from captum_vit.optvis.parametrizations import Fourier
+from captum_vit.optvis.recipes import find_recipe
 
 # Photos of the training set that are installed with scikit-image; of each, the last quarter was kept from training.
 CLASSES = ("brick", "coins", "grass", "gravel")

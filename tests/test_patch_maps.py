@@ -15,9 +15,9 @@ from torch.nn.functional import avg_pool2d
 
 import captum_vit
 from captum_vit import PatchGrid
-from captum_vit.crop import eval_crop
+from captum_vit.data.crop import eval_crop
+from captum_vit.data.images import read_image
 from captum_vit.errors import GridError
-from captum_vit.images import read_image
 from captum_vit.models import default_photos
 
 # Grids as models have them: tiling, overlapping (PiT), padded to whole patches, pooled, merged with ceil (Swin).

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from captum_vit import penalties
+from captum_vit.optvis import penalties
 
 
 def by_autograd(images: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import captum_vit
 from captum_vit import plots
-from captum_vit.plots import PlotError
+from captum_vit.errors import PlotError
 
 SIZE = (24, 32)
 

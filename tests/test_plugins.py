@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import captum_vit
 from captum_vit.cli import app
 from captum_vit.errors import PluginError, PluginWarning, UnsupportedModelError
-from captum_vit.plugins import registry
+from captum_vit.probes.plugins import registry
 
 CAIT = Path(__file__).parent / "third_party" / "captum-vit-cait"
 
@@ -240,7 +240,7 @@ def test_a_plugin_can_bring_a_recipe_and_nothing_else(install: Install) -> None:
         slow="""
 from dataclasses import replace
 from captum_vit import hookimpl
-from captum_vit.recipes import RECIPES
+from captum_vit.optvis.recipes import RECIPES
 
 @hookimpl
 def captum_vit_recipes():

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from captum_vit import TopImages
-from captum_vit.errors import AddressError, CaptumViTError
-from captum_vit.ranking import RankingError
-from captum_vit.ranking_file import RankingFileError
-from captum_vit.unit_ranking import EDGES, UnitRanking
+from captum_vit.errors import AddressError, CaptumViTError, RankingError, RankingFileError
+from captum_vit.ranking.topk import EDGES, UnitRanking
 
 # Few different values, so that there are many ties, and what must never be ranked.
 ACTIVATIONS = arrays.arrays(
@@ -199,17 +197,7 @@ def test_a_damaged_file_is_that_error_or_still_a_ranking(tmp_path_factory, data)
 
 def test_a_file_of_another_format_says_so(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("captum_vit.ranking_file.FORMAT", "captum-vit top images 9")
+        patch.setattr("captum_vit.ranking.storage.FORMAT", "captum-vit top images 9")
         path = ranking(np.ones((1, 3), dtype=np.float32)).save(tmp_path / "ranking.safetensors")
     with pytest.raises(RankingFileError, match='has the format "captum-vit top images 9"'):
         TopImages.load(path)
-
-
-def test_the_module_does_not_hide_the_function():
-    import captum_vit
-    import captum_vit.top_images
-
-    assert callable(captum_vit.top_images)
-    from captum_vit import top_images
-
-    assert top_images is captum_vit.top_images

@@ -14,10 +14,11 @@ from lucent.optvis import objectives
 from PIL import Image
 
 import captum_vit
-from captum_vit import Recipe, parametrizations, transforms
-from captum_vit.errors import AddressError
-from captum_vit.parametrizations import Fourier, Phases, Pixels
-from captum_vit.recipes import RECIPES, RecipeError
+from captum_vit import Recipe, transforms
+from captum_vit.errors import AddressError, RecipeError
+from captum_vit.optvis import parametrizations
+from captum_vit.optvis.parametrizations import Fourier, Phases, Pixels
+from captum_vit.optvis.recipes import RECIPES
 
 QUICK = {"steps": 4, "progress": False}
 

@@ -10,9 +10,9 @@ from families import SIX_FAMILIES
 
 import captum_vit
 from captum_vit.errors import AddressError
-from captum_vit.render_folder import render_into
-from captum_vit.renders import Render
-from captum_vit.selection import select_neurons
+from captum_vit.optvis.folder import render_into
+from captum_vit.optvis.results import Render
+from captum_vit.probes.selection import select_neurons
 
 SETTINGS = {"origin": {"name": "tiny"}, "steps": 2, "progress": False}
 

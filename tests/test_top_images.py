@@ -24,13 +24,20 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Resize, ToTensor
 
 import captum_vit
-from captum_vit import TopImages, image_dataset, ranking_checkpoint
-from captum_vit.errors import AddressError, CaptumViTError, StaleCheckpointWarning
-from captum_vit.image_batches import DatasetError
-from captum_vit.image_dataset import ImageFiles
-from captum_vit.images import ImageError, find_images, read_list
+from captum_vit import TopImages
+from captum_vit.data import dataset as image_dataset
+from captum_vit.data.dataset import ImageFiles
+from captum_vit.data.images import find_images, read_list
+from captum_vit.errors import (
+    AddressError,
+    CaptumViTError,
+    DatasetError,
+    ImageError,
+    RankingError,
+    StaleCheckpointWarning,
+)
 from captum_vit.models import default_photos
-from captum_vit.ranking import RankingError
+from captum_vit.ranking import partial as ranking_checkpoint
 
 
 class Images(Dataset):
@@ -337,7 +344,8 @@ def test_a_model_in_half_precision_is_ranked_in_single(whole_numbers, exact):
 INTERRUPTED = """
 import sys, time
 import captum_vit
-from captum_vit import image_dataset, ranking_checkpoint
+from captum_vit.data import dataset as image_dataset
+from captum_vit.ranking import partial as ranking_checkpoint
 
 ranking_checkpoint.SECONDS = 0
 read = image_dataset.read_image

@@ -35,10 +35,10 @@ def attribute(
     By any of Captum's methods that explain a function of the image. The PNG shows the sum over the three channels.
     """
     from captum_vit.attribution import attribute, options_of
-    from captum_vit.images import find_images
-    from captum_vit.output import check_folder
+    from captum_vit.data.images import find_images
+    from captum_vit.optvis.randomness import RandomStream
     from captum_vit.plots import color_scale, side_by_side
-    from captum_vit.randomness import RandomStream
+    from captum_vit.storage.files import check_folder
 
     # Everything that can be wrong with the question comes before weights are fetched.
     options = options_of(method)

@@ -28,7 +28,7 @@ from captum_vit.cli.model import (
 )
 
 if TYPE_CHECKING:
-    from captum_vit.card import Card
+    from captum_vit.cards.card import Card
 
 PAGE = ".html"
 # More cards than these make a picture that few programs open.
@@ -70,11 +70,12 @@ def card(
     One neuron as a picture, many as one HTML page that needs no network. Without arguments, a neuron of the small
     trained model that comes with the package.
     """
-    from captum_vit.card_figure import draw_cards
-    from captum_vit.card_page import write_page
-    from captum_vit.output import OutputError, check_output
+    from captum_vit.cards.figure import draw_cards
+    from captum_vit.cards.page import write_page
+    from captum_vit.errors import OutputError
+    from captum_vit.optvis.recipes import find_recipe
     from captum_vit.plots import FORMATS, save_figure
-    from captum_vit.recipes import find_recipe
+    from captum_vit.storage.files import check_output
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
     find_recipe(recipe)
@@ -121,7 +122,7 @@ def _default_path(model: str, addresses: Sequence[str]) -> Path:
 
 def _report_one(card: Card, path: Path) -> None:
     """Print what was found."""
-    from captum_vit.card_words import small_print
+    from captum_vit.cards.words import small_print
 
     stdout, how = console.stdout(), small_print(card)[0]
     stdout.print(f"[bold]{escape(card.address)}[/] of {escape(card.model)}")

@@ -15,8 +15,8 @@ from captum_vit.cli.model import adapted, origin_of
 if TYPE_CHECKING:
     import torch
 
-    from captum_vit.card import Card
-    from captum_vit.ranking import TopImages
+    from captum_vit.cards.card import Card
+    from captum_vit.ranking.result import TopImages
 
 Images = Annotated[
     list[Path] | None,
@@ -47,10 +47,10 @@ def find_photos(images: Sequence[Path] | None, top: Path | None) -> TopImages | 
     CaptumViTError
         A ranking and photos are given, or there is none where they should be.
     """
+    from captum_vit.data.images import find_images
     from captum_vit.errors import CaptumViTError
-    from captum_vit.images import find_images
     from captum_vit.models import default_photos
-    from captum_vit.ranking import TopImages
+    from captum_vit.ranking.result import TopImages
 
     if top and images:
         raise CaptumViTError("--top and --images exclude each other; the file of --top names its images")
@@ -78,11 +78,11 @@ def make_cards(
     OutputError
         The folder for renders cannot be made or written; said before weights are fetched.
     """
-    from captum_vit.card import assemble, rank_photos
-    from captum_vit.output import check_folder
-    from captum_vit.photos import most_activating
-    from captum_vit.render_folder import render_into
-    from captum_vit.rendering import render
+    from captum_vit.cards.card import assemble, rank_photos
+    from captum_vit.cards.photos import most_activating
+    from captum_vit.optvis.folder import render_into
+    from captum_vit.optvis.rendering import render
+    from captum_vit.storage.files import check_folder
 
     if renders:
         check_folder(renders)
@@ -107,7 +107,7 @@ def warn_of(cards: Sequence[Card]) -> None:
 
 def report_many(cards: Sequence[Card], files: str, path: Path) -> None:
     """Print how the cards of several neurons were made, and where they are."""
-    from captum_vit.card_words import small_print
+    from captum_vit.cards.words import small_print
 
     first, stdout = cards[0], console.stdout()
     stdout.print(f"[bold]{len(cards)} neurons[/] of {escape(first.model)}")

@@ -23,7 +23,7 @@ from captum_vit.cli.model import (
 )
 
 if TYPE_CHECKING:
-    from captum_vit.adapted import AdaptedModel
+    from captum_vit.probes.adapted import AdaptedModel
 
 # More neurons than these make a picture that few programs open.
 MOST_IN_A_PICTURE = 96
@@ -59,10 +59,11 @@ def gallery(
 
     The same evidence as on cards, many neurons small in one picture.
     """
-    from captum_vit.gallery_figure import draw_gallery
-    from captum_vit.output import OutputError, check_output
+    from captum_vit.cards.gallery import draw_gallery
+    from captum_vit.errors import OutputError
+    from captum_vit.optvis.recipes import find_recipe
     from captum_vit.plots import FORMATS, save_figure
-    from captum_vit.recipes import find_recipe
+    from captum_vit.storage.files import check_output
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
     find_recipe(recipe)

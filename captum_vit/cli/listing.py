@@ -15,8 +15,8 @@ def sites(
     model: Model = DEFAULT_MODEL,
 ) -> None:
     """List a model's sites, the places where its neurons are; takes no weights."""
-    from captum_vit.adapted import adapt
-    from captum_vit.checkpoints import build_without_weights
+    from captum_vit.models.build import build_without_weights
+    from captum_vit.probes.adapted import adapt
 
     with adapt(build_without_weights(model)) as vit:
         height, width = vit.preprocessing.size
@@ -39,7 +39,7 @@ def sites(
 def adapters() -> None:
     """List the families that can be adapted, where each adapter comes from, and plugins that failed."""
     from captum_vit.errors import PluginWarning
-    from captum_vit.plugins import registry
+    from captum_vit.probes.plugins import registry
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PluginWarning)  # the table says it

@@ -18,7 +18,7 @@ from captum_vit.cli.console import stderr
 if TYPE_CHECKING:
     import torch
 
-    from captum_vit.adapted import AdaptedModel
+    from captum_vit.probes.adapted import AdaptedModel
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or an embedded one.")]
 Checkpoint = Annotated[
@@ -57,9 +57,9 @@ def find_neurons(
     AddressError
         A choice is malformed, or the model has no such site or unit.
     """
-    from captum_vit.adapted import adapt
-    from captum_vit.checkpoints import build_without_weights
-    from captum_vit.selection import select_neurons
+    from captum_vit.models.build import build_without_weights
+    from captum_vit.probes.adapted import adapt
+    from captum_vit.probes.selection import select_neurons
 
     with adapt(build_without_weights(model)) as sketch:
         return select_neurons(sketch, choices or (default(sketch) if default else ()), seed)
@@ -103,9 +103,9 @@ def adapted(
     model: str, checkpoint: Path | None, random_weights: bool, seed: int, place: torch.device
 ) -> Iterator[AdaptedModel]:
     """Context with the model of that name, with its weights, adapted, on the device."""
-    from captum_vit.adapted import adapt
-    from captum_vit.checkpoints import build_model
     from captum_vit.models import available
+    from captum_vit.models.build import build_model
+    from captum_vit.probes.adapted import adapt
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs each attempt to reach the hub
     with stderr().status(f"Loading {escape(model)} ..."):

@@ -28,9 +28,9 @@ def patch_map(
 
     The photo is cropped as for the model. In the PNG, the map lies over it between the cells' true centres.
     """
-    from captum_vit.images import find_images
-    from captum_vit.output import check_folder
+    from captum_vit.data.images import find_images
     from captum_vit.plots import side_by_side
+    from captum_vit.storage.files import check_folder
 
     # Everything that can be wrong with the question comes before weights are fetched.
     photos = find_images(images)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from captum_vit.adapted import AdaptedModel
-    from captum_vit.site import Site
+    from captum_vit.probes.adapted import AdaptedModel
+    from captum_vit.probes.site import Site
 
 NeuronAddress = Annotated[str, typer.Argument(metavar="SITE:UNIT", help="The neuron, such as blocks.4:307.")]
 Photos = Annotated[
@@ -34,8 +34,8 @@ def find_neuron(model: str, neuron: str) -> tuple[Site, int]:
     AddressError
         The address is malformed, or the model has no such site or unit.
     """
-    from captum_vit.adapted import adapt
-    from captum_vit.checkpoints import build_without_weights
+    from captum_vit.models.build import build_without_weights
+    from captum_vit.probes.adapted import adapt
 
     with adapt(build_without_weights(model)) as sketch:
         return sketch.address(neuron)
@@ -81,11 +81,12 @@ def explain_photos(
     """
     import numpy as np
 
-    from captum_vit.crop import eval_crop
-    from captum_vit.images import ImageError, read_image
-    from captum_vit.output import replacing
+    from captum_vit.data.crop import eval_crop
+    from captum_vit.data.images import read_image
+    from captum_vit.errors import ImageError
     from captum_vit.plots import save_figure
     from captum_vit.progress import progress_bar
+    from captum_vit.storage.files import replacing
 
     crop, parameter = eval_crop(vit), next(vit.parameters())
     done: list[tuple[Path, Path, float]] = []

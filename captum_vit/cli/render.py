@@ -46,9 +46,9 @@ def render(
 
     What is in the folder with the same settings is kept, so that an interrupted run goes on where it stopped.
     """
-    from captum_vit.output import check_folder
-    from captum_vit.recipes import find_recipe
-    from captum_vit.render_folder import render_into
+    from captum_vit.optvis.folder import render_into
+    from captum_vit.optvis.recipes import find_recipe
+    from captum_vit.storage.files import check_folder
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
     find_recipe(recipe)

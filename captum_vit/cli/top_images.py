@@ -41,13 +41,13 @@ def top_images(
 
     Interrupted and started again with the same arguments, it goes on where it was; FILE.partial holds what is done.
     """
-    from captum_vit.adapted import adapt
-    from captum_vit.checkpoints import build_without_weights
-    from captum_vit.images import find_images, read_list
-    from captum_vit.output import check_output
-    from captum_vit.ranking_file import SUFFIXES
-    from captum_vit.top_images import find_reduction
-    from captum_vit.top_images import top_images as rank
+    from captum_vit.data.images import find_images, read_list
+    from captum_vit.models.build import build_without_weights
+    from captum_vit.probes.adapted import adapt
+    from captum_vit.ranking.search import find_reduction
+    from captum_vit.ranking.search import top_images as rank
+    from captum_vit.ranking.storage import SUFFIXES
+    from captum_vit.storage.files import check_output
 
     # Everything that can be wrong with the question comes before weights are fetched and images read.
     find_reduction(reduction)

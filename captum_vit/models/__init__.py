@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from captum_vit.errors import CaptumViTError
+from captum_vit.errors import CorruptedWeightsError, UnknownModelError
 from captum_vit.models.bundled import default_photos
 from captum_vit.models.registry import MODELS
 
@@ -13,14 +13,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["CorruptedWeightsError", "UnknownModelError", "available", "default_photos", "load"]
-
-
-class UnknownModelError(CaptumViTError, ValueError):
-    """No embedded model has that name."""
-
-
-class CorruptedWeightsError(CaptumViTError, ValueError):
-    """The weights file of an embedded model is missing or not the one that was published."""
 
 
 def available() -> tuple[str, ...]:

@@ -23,10 +23,10 @@ from scipy.stats import bootstrap, spearmanr
 from torch import Tensor
 
 import captum_vit
-from captum_vit.grid import PatchGrid
 from captum_vit.models import available
 from captum_vit.models.registry import MODELS
 from captum_vit.models.training.photos import held_out_photos
+from captum_vit.probes.grid import PatchGrid
 
 SIDE, SHIFT = 64, 16
 

@@ -14,10 +14,10 @@ import timm
 import torch
 
 import captum_vit
-from captum_vit.layers import frozen
-from captum_vit.recipes import find_recipe
-from captum_vit.rendering import RenderLoop
-from captum_vit.targets import Target
+from captum_vit.optvis.losses import Target
+from captum_vit.optvis.recipes import find_recipe
+from captum_vit.optvis.rendering import RenderLoop
+from captum_vit.probes.layers import frozen
 
 MODES = {
     "float32": {},

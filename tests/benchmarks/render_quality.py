@@ -22,11 +22,11 @@ from sklearn.datasets import load_sample_images
 from torch.nn import functional
 
 import captum_vit
-from captum_vit.images import read_image
+from captum_vit.data.images import read_image
 from captum_vit.models import default_photos
 from captum_vit.models.training.teacher import load_teacher
-from captum_vit.recipes import RECIPES
-from captum_vit.renders import to_pil
+from captum_vit.optvis.recipes import RECIPES
+from captum_vit.optvis.results import to_pil
 
 COPIES = {"ghiasi2022": 8, "maco": 8, "lucent": 1, "fourier": 1}
 

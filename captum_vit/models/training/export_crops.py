@@ -12,7 +12,7 @@ from rich.progress import track
 
 from captum_vit.models.training.features import STUDENT_SIZE
 from captum_vit.models.training.photos import held_out_photos, random_crops
-from captum_vit.output import replacing
+from captum_vit.storage.files import replacing
 
 
 def main(

@@ -1,0 +1,213 @@
+"""The neuron card: the image that a neuron prefers, the photos that excite it most, and where in those photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captum_vit.cards.photos import Photo, most_activating
+from captum_vit.errors import CardError
+from captum_vit.optvis.recipe import Recipe
+from captum_vit.optvis.recipes import find_recipe
+from captum_vit.optvis.rendering import render
+from captum_vit.optvis.results import Render, Renders
+from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.ranking.result import Histogram, TopImages
+from captum_vit.ranking.search import top_images
+
+# Clear images in seconds; the paper's own recipe, "ghiasi2022", passes eight copies of the image at every step.
+DEFAULT_RECIPE = "fourier"
+DEFAULT_PHOTOS = 4
+
+# Of the colours, in activation: a dead neuron's maps differ by rounding errors only.
+_NARROWEST_SCALE = 0.01
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of one neuron, after Figure 3 of Ghiasi et al. (2022, arXiv 2212.06727).
+
+    Attributes
+    ----------
+    model
+        Name of the model.
+    address
+        The neuron, ``"site:unit"``.
+    optimized
+        The image optimized to excite the neuron, with its activation and its settings.
+    photos
+        The photos with the largest activations, best first.
+    histogram
+        The neuron's activations on all images that the photos were chosen from.
+    images
+        How many those were.
+    reduction
+        How a photo's activation follows from its patch map: ``"mean"``, or another that ranked the photos.
+    skipped
+        Why files among the images were left out, one message each.
+    """
+
+    model: str
+    address: str
+    optimized: Render
+    photos: tuple[Photo, ...]
+    histogram: Histogram
+    images: int
+    reduction: str = "mean"
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def photo(self) -> Photo:
+        """The most activating photo.
+
+        Raises
+        ------
+        CardError
+            The neuron's activation is finite on no image.
+        """
+        if not self.photos:
+            raise CardError(f"{self.address} has a finite activation on no image, so that no photo is the best")
+        return self.photos[0]
+
+    @property
+    def site(self) -> str:
+        """Name of the neuron's site."""
+        return self.address.rpartition(":")[0]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Smallest and largest activation of a patch over the card's photos, which share one scale of colours."""
+        low = min((float(photo.patch_map.min()) for photo in self.photos), default=0.0)
+        high = max((float(photo.patch_map.max()) for photo in self.photos), default=1.0)
+        return low, max(high, low + _NARROWEST_SCALE)
+
+    def relative_heat(self, photo: Photo) -> NDArray[np.float32]:
+        """Where in the card's :attr:`scale` a photo's :attr:`Photo.heat` lies, in [0, 1]; shape ``(H, W)``."""
+        low, high = self.scale
+        return np.asarray((photo.heat - low) / (high - low), dtype=np.float32).clip(0, 1)
+
+
+def neuron_card(
+    vit: AdaptedModel,
+    address: str,
+    photos: Sequence[str | Path] | TopImages,
+    *,
+    k: int = DEFAULT_PHOTOS,
+    recipe: str | Recipe = DEFAULT_RECIPE,
+    steps: int | None = None,
+    seed: int = 0,
+    batch_size: int = 8,
+    model: str | None = None,
+    progress: bool = True,
+) -> Card:
+    """Make the card of one neuron; :func:`neuron_cards` for one address, with the same parameters and errors."""
+    (card,) = neuron_cards(
+        vit,
+        [address],
+        photos,
+        k=k,
+        recipe=recipe,
+        steps=steps,
+        seed=seed,
+        batch_size=batch_size,
+        model=model,
+        progress=progress,
+    )
+    return card
+
+
+def neuron_cards(
+    vit: AdaptedModel,
+    addresses: Sequence[str],
+    photos: Sequence[str | Path] | TopImages,
+    *,
+    k: int = DEFAULT_PHOTOS,
+    recipe: str | Recipe = DEFAULT_RECIPE,
+    steps: int | None = None,
+    seed: int = 0,
+    batch_size: int = 8,
+    model: str | None = None,
+    progress: bool = True,
+) -> tuple[Card, ...]:
+    """Make the cards of many neurons, with one pass over the photos for all of them.
+
+    :func:`captum_vit.cards.figure.draw_cards` draws them, :func:`captum_vit.cards.page.write_page` writes a page.
+
+    Parameters
+    ----------
+    vit
+        The adapted model.
+    addresses
+        ``"site:unit"`` each.
+    photos
+        Image files; those that cannot be read are left out and named in :attr:`Card.skipped`. Or the result of
+        :func:`captum_vit.top_images`, and then only the photos that the cards show are read.
+    k
+        Photos on a card; fewer where there are fewer.
+    recipe, steps, seed
+        How to optimize the images, as for :func:`captum_vit.render`.
+    batch_size
+        Photos in memory and neurons rendered at a time.
+    model
+        The model's name on the cards; that of its class when not given.
+    progress
+        Whether to show progress bars with the time left.
+
+    Raises
+    ------
+    AddressError
+        An address is malformed, or the model has no such site or unit.
+    CardError
+        There is no address.
+    ImageError
+        There is no photo that can be read.
+    StaleRankingError
+        The photos were ranked before, and the model, its weights or a photo is not the one of the ranking.
+    RecipeError
+        There is no such recipe.
+    """
+    recipe = find_recipe(recipe)
+    neurons = [f"{site.name}:{unit}" for site, unit in map(vit.address, addresses)]
+    if not neurons:
+        raise CardError('no neuron to make a card of; give at least one address, such as "blocks.5:42"')
+    top = rank_photos(vit, neurons, photos, k=k, batch_size=batch_size, progress=progress)
+    best = most_activating(vit, neurons, top, k=k, batch_size=batch_size, progress=progress)
+    renders = render(vit, neurons, recipe=recipe, steps=steps, seed=seed, batch_size=batch_size, progress=progress)
+    return assemble(renders, best, top, model or vit.model_name)
+
+
+def rank_photos(
+    vit: AdaptedModel,
+    addresses: Sequence[str],
+    photos: Sequence[str | Path] | TopImages,
+    *,
+    k: int = DEFAULT_PHOTOS,
+    batch_size: int = 8,
+    progress: bool = True,
+) -> TopImages:
+    """Rank photos by the activations of the neurons' sites, unless that was done before."""
+    if isinstance(photos, TopImages):
+        return photos
+    sites = dict.fromkeys(vit.address(address)[0].name for address in addresses)
+    return top_images(vit, photos, k, sites=list(sites), batch_size=batch_size, progress=progress)
+
+
+def assemble(renders: Renders, photos: Sequence[tuple[Photo, ...]], top: TopImages, model: str) -> tuple[Card, ...]:
+    """Put cards together from the neurons' renders, their photos and the ranking that chose those."""
+    return tuple(
+        Card(
+            model=model,
+            address=optimized.neuron,
+            optimized=optimized,
+            photos=best,
+            histogram=top.histogram(optimized.neuron),
+            images=top.images,
+            reduction=top.reduction,
+            skipped=tuple(top.skipped),
+        )
+        for optimized, best in zip(renders, photos, strict=True)
+    )

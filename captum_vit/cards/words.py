@@ -1,0 +1,35 @@
+"""What every picture of a card says in words."""
+
+from __future__ import annotations
+
+from captum_vit.cards.card import Card
+
+
+def number(value: float) -> str:
+    """An activation in three digits, with a true minus sign."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def shortened(name: str, longest: int = 22) -> str:
+    """A file name, its middle left out if it is long."""
+    if len(name) <= longest:
+        return name
+    tail = longest // 2 - 1
+    return f"{name[: longest - tail - 1]}…{name[-tail:]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: ``"1 image"``, ``"1,200 images"``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def small_print(card: Card) -> tuple[str, ...]:
+    """What repeats a card: recipe, steps and seed, the choice of photos, the patch grid, versions."""
+    settings, versions = card.optimized.settings, card.optimized.settings["versions"]
+    grid = "".join(f"{rows}×{columns} " for rows, columns in {photo.patch_map.shape for photo in card.photos})
+    return (
+        f"{settings['steps']} steps of recipe {settings['recipe']}, seed {settings['seed']}",
+        f"best {len(card.photos)} of {counted(card.images, 'image')}",
+        f"activation: {card.reduction} over {grid}patches",
+        ", ".join(f"{name} {versions[name]}" for name in ("captum-vit", "torch", "timm")),
+    )

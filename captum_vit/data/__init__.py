@@ -1,0 +1,1 @@
+"""Photos from files, as a model sees them."""

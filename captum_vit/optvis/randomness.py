@@ -1,0 +1,149 @@
+"""Counter-based random numbers: each is a function of seed, neuron, step, purpose and element, and of nothing else.
+
+No generator is kept, swapped or touched: a number is computed from its coordinates by Philox 4x32-10 (Salmon et al.
+2011, "Parallel random numbers: as easy as 1, 2, 3", doi 10.1145/2063384.2063405). The same render thus draws the same
+numbers on every device, in every batch and thread, and from the middle of a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+WORD = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)  # what each round adds to the two words of the key
+_ROUNDS = 10
+
+# Numbers of one purpose that are computed at once for coming steps: few and large operations instead of many small.
+_AHEAD = 2**18
+# Draws of one transform in one step.
+_DRAWS_A_TRANSFORM = 64
+
+
+def philox(counter: Sequence[Tensor | int], key: Sequence[Tensor | int]) -> Tensor:
+    """Philox 4x32-10: four words of 32 bits for each counter.
+
+    Parameters
+    ----------
+    counter
+        Four words, integers or int64 tensors in [0, 2**32) that broadcast against one another and the key.
+    key
+        Two words, likewise; at least one word of counter or key is a tensor.
+
+    Returns
+    -------
+    Tensor
+        int64 in [0, 2**32), shape ``(..., 4)``.
+    """
+    a, b, c, d = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # A product of two words fills 64 bits; that int64 reads them as a signed number matters to no bit of it.
+        p, q = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
+        a, b, c, d = ((q >> 32) ^ b ^ k0) & WORD, q & WORD, ((p >> 32) ^ d ^ k1) & WORD, p & WORD
+        k0, k1 = (k0 + _WEYL[0]) & WORD, (k1 + _WEYL[1]) & WORD
+    words = [word for word in (a, b, c, d) if isinstance(word, Tensor)]
+    return torch.stack(torch.broadcast_tensors(*words), dim=-1)
+
+
+def stream_key(seed: int, name: str) -> tuple[int, int]:
+    """The key of a neuron's numbers, two words of a checksum of the seed and the name."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")
+
+
+class Draws:
+    """The random numbers of a batch of neurons, a key each.
+
+    Parameters
+    ----------
+    keys
+        A key for each neuron, from :func:`stream_key`.
+    steps
+        Number of steps.
+    device
+        Where the numbers are made.
+    """
+
+    def __init__(self, keys: Sequence[tuple[int, int]], steps: int, device: torch.device) -> None:
+        self.keys = keys
+        self.steps = steps
+        self.device = device
+        words = torch.tensor(list(keys), dtype=torch.int64, device=device)
+        self._key = (words[:, 0, None], words[:, 1, None])
+        self._tables: dict[tuple[int, int], tuple[int, Tensor]] = {}
+
+    def at(self, step: int, purpose: int) -> StepDraws:
+        """The numbers for one purpose at one step: 0 is the start, ``1 + i`` the i-th transform of a recipe."""
+        return StepDraws(self, step, purpose)
+
+    def words(self, step: int, purpose: int, count: int) -> Tensor:
+        """Words ``(N, count)``: int64 in [0, 2**32)."""
+        ahead = max(1, min(self.steps, _AHEAD // (len(self.keys) * count)))
+        first, table = self._tables.get((purpose, count), (0, None))
+        if table is None or not first <= step < first + len(table):
+            first, table = step, self._compute(step, ahead, purpose, count)
+            self._tables[purpose, count] = first, table
+        return table[step - first]
+
+    def _compute(self, first: int, steps: int, purpose: int, count: int) -> Tensor:
+        """Words ``(steps, N, count)``."""
+        elements = torch.arange(-(-count // 4), device=self.device)
+        numbers = torch.arange(first, first + steps, device=self.device)[:, None, None]
+        return philox((elements, numbers, purpose, 0), self._key).flatten(-2)[..., :count]
+
+
+class StepDraws:
+    """The numbers that one transform draws in one step, for each neuron apart; the order of the calls tells them apart.
+
+    Attributes
+    ----------
+    step, steps
+        The step, from 0, and how many there are.
+    """
+
+    def __init__(self, draws: Draws, step: int, purpose: int) -> None:
+        self._draws = draws
+        self._next = purpose * _DRAWS_A_TRANSFORM
+        self.step = step
+        self.steps = draws.steps
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform in [0, 1), float32, multiples of 2**-24; shape ``(N, *shape)``."""
+        return _fractions(self._words(math.prod(shape))).unflatten(1, shape or (1,))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal, float32, by Box and Muller (1958); shape ``(N, *shape)``."""
+        count = math.prod(shape)
+        one, other = _fractions(self._words(2 * -(-count // 2))).chunk(2, dim=1)
+        radius = (-2 * torch.log1p(-one)).sqrt_()
+        angle = other.mul_(2 * math.pi)
+        return torch.cat((radius * angle.cos(), radius * angle.sin()), dim=1)[:, :count].unflatten(1, shape or (1,))
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """Integers from ``low`` to ``high``, both included, int64; shape ``(N, *shape)``."""
+        words = self._words(math.prod(shape))
+        return ((words * (high - low + 1)) >> 32).add_(low).unflatten(1, shape or (1,))
+
+    def seeds(self) -> list[int]:
+        """A seed of 64 bits for each neuron, on the host, for what draws from generators of its own."""
+        purpose, self._next = self._next, self._next + 1
+        found = []
+        for key in self._draws.keys:
+            first, second, *_ = philox((torch.zeros((), dtype=torch.int64), self.step, purpose, 0), key).tolist()
+            found.append(first << 32 | second)
+        return found
+
+    def _words(self, count: int) -> Tensor:
+        purpose, self._next = self._next, self._next + 1
+        return self._draws.words(self.step, purpose, count)
+
+
+def _fractions(words: Tensor) -> Tensor:
+    """Words as float32 in [0, 1); exact, so the same on every device."""
+    return (words >> 8).float() * 2.0**-24

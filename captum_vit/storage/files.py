@@ -1,0 +1,78 @@
+"""Result files: checked before the long work starts, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from captum_vit.errors import OutputError
+
+
+def check_output(path: Path, suffixes: Collection[str]) -> None:
+    """Make sure that a file can be written at ``path``, which is left as it is.
+
+    Parameters
+    ----------
+    path
+        The file to write later.
+    suffixes
+        Those that can be written, with the dot.
+
+    Raises
+    ------
+    OutputError
+        The path is a folder or a device, its folder is missing or not writable, or the suffix is another.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file in it, such as {path / 'card.png'}")
+    if path.suffix.lower() not in suffixes:
+        kind = f'in the format "{path.suffix}"' if path.suffix else "without a suffix that names the format"
+        raise OutputError(f"{path} cannot be written {kind}; use {', '.join(sorted(suffixes))}")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is not a regular file; give the name of a file")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror} in {path.parent}") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder to write into, and make sure that it can be written.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made or written, or something else is there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be used as a folder to write to: {error.strerror}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Context that gives a temporary file to write in the folder of ``path``, and renames it when all went well.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written; what was at ``path`` is still there.
+    """
+    target = path.resolve()  # a link goes on pointing at the file, which is what gets replaced
+    partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    try:
+        yield partial
+        partial.replace(target)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
