@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
+from contextlib import suppress
+
 import pytest
 import torch
 from families import TINY_MODELS
@@ -10,6 +15,8 @@ from hypothesis import strategies as st
 
 import captum_vit
 from captum_vit.errors import AddressError
+from captum_vit.probes.address import Address
+from captum_vit.probes.selection import select_neurons
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +130,65 @@ def test_a_site_without_prefix_tokens_has_no_layer_for_them():
     assert vit.prefix_layer("blocks.2") is vit.prefix["blocks_2"]
     with pytest.raises(AddressError, match=r'"blocks\.1" in ConVit has no prefix tokens'):
         vit.prefix_layer("blocks.1")
+
+
+class TestAddress:
+    """The type: a text that has been checked."""
+
+    SITES = st.from_regex(r"\S(?:[^:]*\S)?", fullmatch=True).filter(lambda site: ":" not in site)
+    ADDRESSES = st.builds(lambda site, unit: Address(f"{site}:{unit}"), SITES, st.integers(0, 10**18 - 1))
+
+    @given(SITES, st.integers(0, 10**18 - 1), st.text(" \t\n", max_size=2))
+    def test_its_parts_are_those_that_were_written_however_widely(self, site, unit, space):
+        address = Address(f"{space}{site}{space}:{space}0{unit if unit < 10**17 else 5}{space}")
+        assert address.site == site
+        assert address.unit == (unit if unit < 10**17 else 5)
+        assert address == f"{address.site}:{address.unit}"
+
+    @given(ADDRESSES)
+    def test_it_is_parsed_once(self, address):
+        assert Address.parse(address) is address
+        assert Address(address) is address
+        assert Address.parse(str(address)) == address
+        assert type(Address.parse(str(address))) is Address
+
+    @given(ADDRESSES)
+    def test_it_is_a_text_like_any_other(self, address):
+        assert isinstance(address, str)
+        assert {address: 1}[str(address)] == 1
+        assert json.loads(json.dumps([address])) == [str(address)]
+
+    @given(ADDRESSES, st.sampled_from(range(pickle.HIGHEST_PROTOCOL + 1)))
+    def test_it_survives_pickling_and_copies(self, address, protocol):
+        for twin in (pickle.loads(pickle.dumps(address, protocol)), copy.copy(address), copy.deepcopy(address)):
+            assert twin == address
+            assert type(twin) is Address
+            assert (twin.site, twin.unit) == (address.site, address.unit)
+
+    @given(st.one_of(st.text(), st.binary(), st.integers(), st.none(), st.tuples(st.text(), st.integers())))
+    def test_whatever_is_none_is_an_address_error(self, garbage):
+        with suppress(AddressError):  # any other exception fails the test
+            address = Address.parse(garbage)
+            assert address == f"{address.site}:{address.unit}"
+            assert address.site
+
+    @given(ADDRESSES)
+    def test_its_file_name_is_one(self, address):
+        assert not set(address.file_name) & set('/\\:*?"<>| \0\n')
+
+    def test_its_file_name_reads_as_it_does(self):
+        assert Address("layers.2.blocks.4:17").file_name == "layers.2.blocks.4-17"
+
+    def test_a_model_knows_one_spelling_of_each(self, vit):
+        spellings = ("blocks.1:7", "ffn_blocks_1:7", " blocks.1 : 007 ", Address("ffn_blocks_1:7"))
+        assert {vit.canonical(spelling) for spelling in spellings} == {"blocks.1:7"}
+        assert vit.address(Address("ffn_blocks_1:7")) == (vit.site("blocks.1"), 7)
+        assert vit.site("ffn_blocks_1").address(7) == "blocks.1:7"
+        assert repr(vit.neuron("ffn_blocks_1:7").extra_repr()) == "'blocks.1:7'"
+        with pytest.raises(AddressError, match="no unit 96"):
+            vit.canonical("blocks.1:96")
+
+    def test_chosen_neurons_are_addresses(self, vit):
+        chosen = select_neurons(vit, ["ffn_blocks_1:7", "blocks.0:2-3", "blocks.1:7"])
+        assert chosen == ["blocks.1:7", "blocks.0:2", "blocks.0:3"]
+        assert {type(address) for address in chosen} == {Address}

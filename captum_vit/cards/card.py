@@ -16,6 +16,7 @@ from captum_vit.optvis.recipes import find_recipe
 from captum_vit.optvis.rendering import render
 from captum_vit.optvis.results import Render, Renders
 from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.probes.address import Address
 from captum_vit.ranking.result import Histogram, TopImages
 from captum_vit.ranking.search import top_images
 
@@ -52,7 +53,7 @@ class Card:
     """
 
     model: str
-    address: str
+    address: Address
     optimized: Render
     photos: tuple[Photo, ...]
     histogram: Histogram
@@ -76,7 +77,7 @@ class Card:
     @property
     def site(self) -> str:
         """Name of the neuron's site."""
-        return self.address.rpartition(":")[0]
+        return self.address.site
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -171,7 +172,7 @@ def neuron_cards(
         There is no such recipe.
     """
     recipe = find_recipe(recipe)
-    neurons = [f"{site.name}:{unit}" for site, unit in map(vit.address, addresses)]
+    neurons = [vit.canonical(address) for address in addresses]
     if not neurons:
         raise CardError('no neuron to make a card of; give at least one address, such as "blocks.5:42"')
     top = rank_photos(vit, neurons, photos, k=k, batch_size=batch_size, progress=progress)
@@ -192,7 +193,7 @@ def rank_photos(
     """Rank photos by the activations of the neurons' sites, unless that was done before."""
     if isinstance(photos, TopImages):
         return photos
-    sites = dict.fromkeys(vit.address(address)[0].name for address in addresses)
+    sites = dict.fromkeys(vit.canonical(address).site for address in addresses)
     return top_images(vit, photos, k, sites=list(sites), batch_size=batch_size, progress=progress)
 
 
@@ -201,7 +202,7 @@ def assemble(renders: Renders, photos: Sequence[tuple[Photo, ...]], top: TopImag
     return tuple(
         Card(
             model=model,
-            address=optimized.neuron,
+            address=Address.parse(optimized.neuron),
             optimized=optimized,
             photos=best,
             histogram=top.histogram(optimized.neuron),

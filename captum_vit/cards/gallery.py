@@ -95,7 +95,7 @@ class _Cell:
         """Draw it below ``top`` and right of ``left``."""
         card, optimized = self.card, self.card.optimized
         words, bottom = top - 0.13, top - self.height
-        canvas.text(left, words, card.address.rpartition(":")[2], 8, INK, weight="bold")
+        canvas.text(left, words, str(card.address.unit), 8, INK, weight="bold")
         if optimized.problem:
             canvas.text(left + self.render[0], words, "means little", 7, INK, ha="right", style="italic")
         else:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.probes.address import Address
 from captum_vit.probes.grid import Size
 from captum_vit.probes.layers import LayerOutputs, frozen
 from captum_vit.probes.preprocessing import Preprocessing
-from captum_vit.probes.site import parse_address
 
 Parametrization = Callable[[], tuple[Sequence[Tensor], Callable[[], Tensor]]]
 Transform = Callable[[Tensor], Tensor]
@@ -144,7 +144,7 @@ def render_vis(
 def _objective(model: nn.Module, objective_f: Objective, layers: LayerOutputs) -> Callable[[LayerOutputs], Tensor]:
     """The objective; an address in the package's words is checked and put in Lucent's."""
     if isinstance(objective_f, str) and isinstance(model, AdaptedModel):
-        name, _ = parse_address(objective_f)
+        name = Address.parse(objective_f).site
         if name != "labels" and (name not in layers.modules or name.startswith("ffn_")):
             site, unit = model.address(objective_f)
             return objectives.channel(site.layer, unit)  # type: ignore[no-any-return]

@@ -21,11 +21,12 @@ from captum_vit.errors import (
     ZeroAttributionWarning,
 )
 from captum_vit.probes import probe
+from captum_vit.probes.address import Address
 from captum_vit.probes.neuron import Neuron
 from captum_vit.probes.plugins import Registered, registry
 from captum_vit.probes.preprocessing import Preprocessing
 from captum_vit.probes.probe import Probe, StopForward
-from captum_vit.probes.site import Site, parse_address
+from captum_vit.probes.site import Site
 
 
 def adapt(model: nn.Module, family: str | None = None) -> AdaptedModel:
@@ -182,11 +183,22 @@ class AdaptedModel(nn.Module):
         AddressError
             The address is malformed, or the model has no such site or unit.
         """
-        name, unit = parse_address(address)
-        site = self.site(name)
+        parsed = Address.parse(address)
+        site, unit = self.site(parsed.site), parsed.unit
         if unit >= site.units:
             raise AddressError(f'no unit {unit} at "{site.name}" in {self.model_name}; it has 0 … {site.units - 1}')
         return site, unit
+
+    def canonical(self, address: str) -> Address:
+        """The one spelling of a neuron's address: ``"blocks.5:42"`` for ``" ffn_blocks_5:042"``.
+
+        Raises
+        ------
+        AddressError
+            As for :meth:`address`.
+        """
+        site, unit = self.address(address)
+        return site.address(unit)
 
     def layer(self, name: str) -> Probe:
         """The probe of a site's patch tokens: Captum's ``layer=``, grad-cam's ``target_layers=[...]``.

@@ -58,4 +58,4 @@ class Neuron(nn.Module):
 
     def extra_repr(self) -> str:
         """The address, for ``print``."""
-        return f"{self.site.name}:{self.unit}" + ("" if self.patch is None else f", patch={self.patch}")
+        return self.site.address(self.unit) + ("" if self.patch is None else f", patch={self.patch}")

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 
 from captum_vit.errors import AddressError
 from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.probes.address import Address
 
 _RANGE = re.compile(r"(\d{1,9})-(\d{1,9})")
 _RANDOM = re.compile(r"random:(\d{1,9})")
 
 
-def select_neurons(vit: AdaptedModel, choices: Iterable[str], seed: int = 0) -> list[str]:
+def select_neurons(vit: AdaptedModel, choices: Iterable[str], seed: int = 0) -> list[Address]:
     """Addresses of the chosen neurons, each once, in the order of the choices.
 
     Parameters
@@ -30,16 +31,14 @@ def select_neurons(vit: AdaptedModel, choices: Iterable[str], seed: int = 0) -> 
     AddressError
         A choice is none of these, or names what the model does not have.
     """
-    chosen: dict[str, None] = {}
+    chosen: dict[Address, None] = {}
     for choice in choices:
         name, _, units = choice.strip().partition(":")
         if units.isdecimal():
-            site, unit = vit.address(choice)
-            numbers: Iterable[int] = [unit]
+            chosen[vit.canonical(choice)] = None
         else:
             site = vit.site(name)
-            numbers = _units(choice, units, site.name, site.units, seed)
-        chosen |= dict.fromkeys(f"{site.name}:{unit}" for unit in numbers)
+            chosen |= dict.fromkeys(map(site.address, _units(choice, units, site.name, site.units, seed)))
     return list(chosen)
 
 

@@ -1,17 +1,13 @@
-"""Sites and addresses: the words in which the package, its plugins and its users name neurons."""
+"""Sites: the places in a model where neurons live, as an adapter describes them."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from captum_vit.errors import AddressError
+from captum_vit.probes.address import Address
 from captum_vit.probes.grid import PatchGrid, Size
-
-# Python refuses to read numbers of thousands of digits; no site has that many units.
-_ADDRESS = re.compile(r"\s*(?P<site>\S.*?)\s*:\s*(?P<unit>\d{1,18})\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,10 @@ class Site:
     def layer(self) -> str:
         """Lucent's name for the probe: ``"ffn_blocks_5"``."""
         return f"ffn_{self.key}"
+
+    def address(self, unit: int) -> Address:
+        """The address of one of the site's neurons; whether there is such a unit is not looked at."""
+        return Address(f"{self.name}:{unit}")
 
     def to_image(self, patch_map: Tensor, image_size: Size) -> Tensor:
         """Resample a patch map ``(..., rows, columns)`` to pixels; see :meth:`PatchGrid.to_image`."""
@@ -106,17 +106,3 @@ def feed_forward(
                 "of the block, or else tell the width of the hidden activation with units="
             )
     return Site(name, units, prefix_tokens, grid, reaches_output, reads=reads)
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Split ``"blocks.5:42"`` into site name and unit.
-
-    Raises
-    ------
-    AddressError
-        The text is not a site name, a colon and a whole number.
-    """
-    match = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
-    if match is None:
-        raise AddressError(f'"{address}" is not an address; write a site, a colon and a unit, such as "blocks.5:42"')
-    return match["site"], int(match["unit"])

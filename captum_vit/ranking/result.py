@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_vit.errors import AddressError, RankingError
-from captum_vit.probes.site import parse_address
+from captum_vit.probes.address import Address
 from captum_vit.ranking import storage
 from captum_vit.ranking.topk import EDGES, UnitRanking
 
@@ -225,7 +225,8 @@ class TopImages:
         return {"k": self.k, "reduction": self.reduction, "sites": self.sites, **settings}
 
     def _find(self, address: str) -> tuple[UnitRanking, int]:
-        name, unit = parse_address(address)
+        parsed = Address.parse(address)
+        name, unit = parsed.site, parsed.unit
         by_layer = {"ffn_" + site.replace(".", "_"): site for site in self.units}
         ranking = self.units.get(by_layer.get(name, name))
         if ranking is None:
