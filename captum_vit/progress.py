@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -46,9 +47,19 @@ def progress_bar(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=disable) as progress:
+    # While a bar is on a terminal, rich prints above it what goes to standard output: not if that is a file.
+    printed_above = sys.stdout is not None and sys.stdout.isatty()
+    with Progress(*columns, console=_stderr(), disable=disable, redirect_stdout=printed_above) as progress:
         task = progress.add_task(title, total=total, completed=completed)
         yield lambda steps: progress.advance(task, steps)
+
+
+def _stderr() -> Console:
+    """Standard error; in a notebook, where rich shows a bar in a widget or not at all, taken for a terminal."""
+    console = Console(stderr=True)
+    if console.is_jupyter:
+        return Console(stderr=True, force_jupyter=False, force_terminal=True, legacy_windows=False)
+    return console
 
 
 class _RateColumn(ProgressColumn):

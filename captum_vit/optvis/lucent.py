@@ -11,13 +11,13 @@ from lucent.optvis import objectives, param, transform
 from lucent.optvis.render import export, tensor_to_img_array, view
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.address import Address
 from captum_vit.probes.grid import Size
 from captum_vit.probes.layers import LayerOutputs, frozen
 from captum_vit.probes.preprocessing import Preprocessing
+from captum_vit.progress import progress_bar
 
 Parametrization = Callable[[], tuple[Sequence[Tensor], Callable[[], Tensor]]]
 Transform = Callable[[Tensor], Tensor]
@@ -119,16 +119,18 @@ def render_vis(
             layers.run(transform_f(image_f()))
             print(f"Initial loss: {objective(layers):.3f}")
         try:
-            for step in tqdm(range(1, max(thresholds) + 1), disable=not progress):
-                stepper.step(closure)  # type: ignore[arg-type]
-                if step in thresholds:
-                    images.append(tensor_to_img_array(image_f()))
-                    if verbose:
-                        print(f"Loss at step {step}: {objective(layers):.3f}")
-                        if show_inline:
-                            show(images[-1])
-                if callback is not None:
-                    callback(step)
+            with progress_bar("Rendering", max(thresholds), disable=not progress) as advance:
+                for step in range(1, max(thresholds) + 1):
+                    stepper.step(closure)  # type: ignore[arg-type]
+                    if step in thresholds:
+                        images.append(tensor_to_img_array(image_f()))
+                        if verbose:
+                            print(f"Loss at step {step}: {objective(layers):.3f}")
+                            if show_inline:
+                                show(images[-1])
+                    if callback is not None:
+                        callback(step)
+                    advance(1)
         except KeyboardInterrupt:
             print(f"Interrupted optimization at step {step}.")
             images.append(tensor_to_img_array(image_f()))
