@@ -44,7 +44,19 @@ class MethodError(CaptumViTError, ValueError):
 
 
 class RecipeError(CaptumViTError, ValueError):
-    """No recipe has that name."""
+    """No recipe has that name, or a recipe is not made of data."""
+
+
+class PlanError(CaptumViTError, ValueError):
+    """Settings of a render that mean nothing."""
+
+
+class DescriptionError(CaptumViTError, TypeError):
+    """A value that cannot be told from others by what is in it."""
+
+
+class DeviceError(CaptumViTError, ValueError):
+    """A device that this machine does not have, or that does not compute."""
 
 
 class StaleRankingError(CaptumViTError, ValueError):
@@ -93,3 +105,7 @@ class ZeroAttributionWarning(UserWarning):
 
 class StaleCheckpointWarning(UserWarning):
     """The checkpoint of an interrupted pass is damaged or of other arguments, so the pass starts anew."""
+
+
+class IdleAcceleratorWarning(UserWarning):
+    """Long work begins on the CPU while the machine has an accelerator."""

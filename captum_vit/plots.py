@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from captum_vit.errors import PlotError
-from captum_vit.storage.files import replacing
+from captum_vit.storage.files import PICTURES, replacing
 
 # Even in lightness and safe for colour-blind readers.
 COLORMAP = "viridis"
@@ -23,8 +23,8 @@ COLORMAP = "viridis"
 # Blue below zero, red above: of the diverging colour maps one that colour-blind readers can tell apart.
 SIGNED_COLORMAP = "RdBu_r"
 
-# Suffixes of the files that figures can be saved to. Matplotlib knows more, but they are raw pixels or need LaTeX.
-FORMATS = (".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp")
+# Suffixes of the files that figures can be saved to.
+FORMATS = PICTURES
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 200) -> None:

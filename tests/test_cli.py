@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -117,6 +118,19 @@ def test_as_many_photos_as_asked_for_are_on_the_card(folder):
     assert result.exit_code == 0, result.output
     assert "best 2 of 6" in result.stdout
     assert result.stdout.count(".jpg") == 2
+
+
+@pytest.mark.parametrize("command", ["card", "gallery"])
+def test_renders_of_another_size_and_number_format_are_kept_apart(command, folder, tmp_path):
+    arguments = (command, "deit_micro", "blocks.4:307", "--steps", 1, "--renders", tmp_path / "renders", "-k", 1)
+    assert run(*arguments).exit_code == 0
+    record = tmp_path / "renders" / "blocks.4-307.json"
+    first = json.loads(record.read_text())["settings"]
+    result = run(*arguments, "--size", 80, "--dtype", "bfloat16")
+    assert result.exit_code == 0, result.output
+    second = json.loads(record.read_text())["settings"]
+    assert {name for name in first if first[name] != second[name]} == {"size", "dtype"}
+    assert second["size"] == [80, 80]
 
 
 def test_several_neurons_go_on_a_page(folder):
@@ -398,8 +412,8 @@ def test_version_and_help():
         assert f"captum-vit {command}" in help_page.stdout.replace("root", "captum-vit")
 
 
-def test_the_command_line_loads_what_draws_and_renders_only_when_it_is_needed():
-    slow = ("captum", "lucent", "matplotlib")
+def test_the_command_line_loads_what_computes_draws_and_renders_only_when_it_is_needed():
+    slow = ("captum", "lucent", "matplotlib", "numpy", "torch")
     program = f"import sys, captum_vit.cli; print([name for name in {slow} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -447,6 +461,15 @@ class TestRender:
         assert (tmp_path / "new" / "contact-sheet.png").is_file()
         assert run(*arguments).exit_code == 0
         assert {path: path.stat().st_mtime_ns for path in written} == written
+
+    def test_size_and_number_format_are_those_asked_for(self, tmp_path: Path) -> None:
+        arguments = ["render", "deit_micro", "blocks.0:1", "--steps", 1, "--size", 48, "--dtype", "bfloat16"]
+        result = run(*arguments, "--out", tmp_path / "new")
+        assert result.exit_code == 0, result.output
+        with Image.open(tmp_path / "new" / "blocks.0-1.png") as image:
+            assert image.size == (48, 48)
+        settings = json.loads((tmp_path / "new" / "blocks.0-1.json").read_text())["settings"]
+        assert (settings["size"], settings["dtype"]) == ([48, 48], "bfloat16")
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

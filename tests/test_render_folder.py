@@ -11,15 +11,22 @@ from families import SIX_FAMILIES
 import captum_vit
 from captum_vit.errors import AddressError
 from captum_vit.optvis.folder import render_into
+from captum_vit.optvis.plan import RenderPlan
 from captum_vit.optvis.results import Render
 from captum_vit.probes.selection import select_neurons
 
-SETTINGS = {"origin": {"name": "tiny"}, "steps": 2, "progress": False}
+SETTINGS = {"origin": {"name": "tiny"}, "steps": 2}
 
 
 @pytest.fixture
 def vit():
     return captum_vit.adapt(SIX_FAMILIES["deit"].build())
+
+
+def into(folder, vit, neurons, batch_size=8, **changes):
+    return render_into(
+        folder, vit, neurons, RenderPlan.of(vit, **(SETTINGS | changes)), batch_size=batch_size, progress=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,7 +45,7 @@ def test_neurons_are_chosen_in_words_each_once(vit, choices, expected):
 def test_random_choices_repeat_with_their_seed_and_differ_by_site(vit):
     def drawn(site, seed=0):
         addresses = select_neurons(vit, [f"{site}:random:16"], seed)
-        return [int(address.split(":")[1]) for address in addresses]
+        return [address.unit for address in addresses]
 
     assert drawn("blocks.1") == drawn("blocks.1")
     assert len(set(drawn("blocks.1"))) == 16
@@ -67,7 +74,7 @@ def test_a_choice_that_means_nothing_is_told(vit, choice, message):
 
 def test_a_folder_holds_what_render_gives(vit, tmp_path):
     neurons = ["blocks.1:7", "blocks.0:3"]
-    renders = render_into(tmp_path / "made", vit, neurons, **SETTINGS)
+    renders = into(tmp_path / "made", vit, neurons)
     direct = captum_vit.render(vit, neurons, steps=2, progress=False)
     np.testing.assert_allclose(renders.images, direct.images, atol=1e-4)
     record = json.loads((tmp_path / "made" / "blocks.1-7.json").read_text())
@@ -87,24 +94,27 @@ def test_an_interrupted_run_keeps_what_is_finished_and_goes_on_there(vit, tmp_pa
 
     monkeypatch.setattr(Render, "save", interrupt_after_two)
     with pytest.raises(KeyboardInterrupt):
-        render_into(tmp_path, vit, neurons, batch_size=1, **SETTINGS)
+        into(tmp_path, vit, neurons, batch_size=1)
     monkeypatch.setattr(Render, "save", lambda render, folder: saved.append(render.neuron) or save(render, folder))
-    renders = render_into(tmp_path, vit, neurons, batch_size=1, **SETTINGS)
+    renders = into(tmp_path, vit, neurons, batch_size=1)
     assert saved == neurons, "a finished neuron was rendered again, or one is missing"
     whole = captum_vit.render(vit, neurons, steps=2, progress=False)
     np.testing.assert_allclose(renders.images, whole.images, atol=0.51 / 255)
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 3}, {"recipe": "maco"}, {"origin": {"name": "other"}}])
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"steps": 3}, {"recipe": "maco"}, {"dtype": "bfloat16"}, {"size": 48}, {"origin": {"name": "other"}}],
+)
 def test_other_settings_render_anew(vit, tmp_path, change):
-    render_into(tmp_path, vit, ["blocks.1:7"], **SETTINGS)
+    into(tmp_path, vit, ["blocks.1:7"])
     before = (tmp_path / "blocks.1-7.json").read_text()
-    render_into(tmp_path, vit, ["blocks.1:7"], **(SETTINGS | change))
+    into(tmp_path, vit, ["blocks.1:7"], **change)
     assert (tmp_path / "blocks.1-7.json").read_text() != before
 
 
 def test_a_damaged_file_is_rendered_anew(vit, tmp_path):
-    render_into(tmp_path, vit, ["blocks.1:7"], **SETTINGS)
+    into(tmp_path, vit, ["blocks.1:7"])
     (tmp_path / "blocks.1-7.png").write_bytes(b"not a picture")
-    renders = render_into(tmp_path, vit, ["blocks.1:7"], **SETTINGS)
+    renders = into(tmp_path, vit, ["blocks.1:7"])
     np.testing.assert_allclose(Render.load(tmp_path / "blocks.1-7.png").image, renders.images[0], atol=0.51 / 255)

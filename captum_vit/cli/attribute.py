@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from captum_vit.cli.model import Checkpoint, Device, Model, RandomWeights, adapted, file_name, find_device, full_name
-from captum_vit.cli.photos import NeuronAddress, OutFolder, Photos, explain_photos, find_neuron
+from captum_vit.cli.model import Checkpoint, Device, Model, ModelChoice, RandomWeights, Seed, file_name
+from captum_vit.cli.photos import NeuronAddress, OutFolder, Photos, explain_photos
+from captum_vit.probes.devices import AUTO
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,8 +28,8 @@ def attribute(
     ] = "integrated-gradients",
     checkpoint: Checkpoint = None,
     random_weights: RandomWeights = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of methods that sample, and of random weights.")] = 0,
-    device: Device = "cpu",
+    seed: Seed = 0,
+    device: Device = AUTO,
 ) -> None:
     """Attribute a neuron's activation to the pixels of photos: a PNG, and an array (3, height, width), for each.
 
@@ -36,18 +37,17 @@ def attribute(
     """
     from captum_vit.attribution import attribute, options_of
     from captum_vit.data.images import find_images
-    from captum_vit.optvis.randomness import RandomStream
     from captum_vit.plots import color_scale, side_by_side
     from captum_vit.storage.files import check_folder
 
     # Everything that can be wrong with the question comes before weights are fetched.
+    choice = ModelChoice(model, checkpoint, random_weights, seed, device)
     options = options_of(method)
     photos = find_images(images)
-    place = find_device(device)
-    site, unit = find_neuron(model, neuron)
+    with choice.sketch() as sketch:
+        address = sketch.canonical(neuron)
     check_folder(out)
 
-    address = f"{site.name}:{unit}"
     # Methods that take many passes over one photo show Captum's own progress bar, one for each photo. Occlusion's
     # counts other passes than it makes (Captum 0.9).
     own_bar = "show_progress" in options and "sliding_window_shapes" not in options
@@ -62,14 +62,25 @@ def attribute(
             scales=[color_scale(attributions, outliers=OUTLIERS)],
         )
 
-    with adapted(model, checkpoint, random_weights, seed, place) as vit:
+    with choice.loaded() as vit:
 
         def explain(images: Tensor, cells: Tensor) -> Tensor:
-            # A stream for each photo: what it gives does not depend on the photos before it.
-            with RandomStream(seed, f"{address} {method}", place):
-                return attribute(vit, address, images, method, **settings)[0]
+            _seed(seed, f"{address} {method}")  # for each photo: what it gives does not depend on those before it
+            return attribute(vit, address, images, method, **settings)[0]
 
-        name = full_name(model, random_weights)
-        explain_photos(
-            vit, name, address, photos, out, f"{site.name}-{unit}-{file_name(method)}", explain, draw, not own_bar
-        )
+        ending = f"{address.file_name}-{file_name(method)}"
+        explain_photos(vit, choice.full_name, address, photos, out, ending, explain, draw, not own_bar)
+
+
+def _seed(seed: int, key: str) -> None:
+    """Seed the generators that Captum's methods draw from; the process is the command's own."""
+    import random
+
+    import numpy as np
+    import torch
+
+    from captum_vit.optvis.randomness import stream_key
+
+    number = stream_key(seed, key)[0]
+    for set_seed in (torch.manual_seed, np.random.seed, random.seed):
+        set_seed(number)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from captum_vit.cli import console
+from captum_vit.cli import console, words
 from captum_vit.cli.cards import Images, KeptRenders, Top, find_photos, make_cards, report_many, warn_of
 from captum_vit.cli.model import (
     DEFAULT_MODEL,
@@ -17,20 +17,21 @@ from captum_vit.cli.model import (
     Checkpoint,
     Device,
     Model,
+    ModelChoice,
     RandomWeights,
-    RecipeName,
     Seed,
-    Steps,
-    default_neuron,
-    file_name,
-    find_device,
     find_neurons,
 )
+from captum_vit.cli.plan import Dtype, PlanChoice, RecipeName, Size, Steps
+from captum_vit.errors import AddressError, OutputError
+from captum_vit.probes.devices import AUTO
+from captum_vit.storage.files import PAGES, PICTURES, check_output
 
 if TYPE_CHECKING:
     from captum_vit.cards.card import Card
+    from captum_vit.probes.adapted import AdaptedModel
+    from captum_vit.probes.address import Address
 
-PAGE = ".html"
 # More cards than these make a picture that few programs open.
 MOST_IN_A_PICTURE = 16
 
@@ -53,6 +54,7 @@ def card(
         Path | None,
         typer.Option(
             metavar="FILE",
+            callback=words.output(*PICTURES, *PAGES),
             help="Picture (.png, .pdf, .svg ...) or page (.html) to write. When not given, MODEL-SITE-UNIT.png here "
             "for one neuron, MODEL-cards.html for several.",
         ),
@@ -62,8 +64,10 @@ def card(
     random_weights: RandomWeights = False,
     recipe: RecipeName = "fourier",
     steps: Steps = None,
+    size: Size = None,
+    dtype: Dtype = None,
     seed: Seed = 0,
-    device: Device = "cpu",
+    device: Device = AUTO,
 ) -> None:
     """Show what neurons respond to: an optimized image, the most activating photos, and where in those photos.
 
@@ -72,52 +76,48 @@ def card(
     """
     from captum_vit.cards.figure import draw_cards
     from captum_vit.cards.page import write_page
-    from captum_vit.errors import OutputError
-    from captum_vit.optvis.recipes import find_recipe
-    from captum_vit.plots import FORMATS, save_figure
-    from captum_vit.storage.files import check_output
+    from captum_vit.plots import save_figure
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
-    find_recipe(recipe)
+    choice = ModelChoice(model, checkpoint, random_weights, seed, device)
+    how = PlanChoice(recipe, steps, size, dtype).checked()
     photos = find_photos(images, top)
-    place = find_device(device)
-    addresses = find_neurons(model, neurons, seed, lambda sketch: [default_neuron(model, sketch)])
-    path = out or _default_path(model, addresses)
-    check_output(path, [*FORMATS, PAGE])
-    is_page = path.suffix.lower() == PAGE
+    addresses = find_neurons(choice, neurons, lambda sketch: [_default_neuron(model, sketch)])
+    if out is None:
+        out = Path(f"{choice.file_name}-{_ending(addresses)}")
+        check_output(out, PICTURES + PAGES)
+    is_page = out.suffix.lower() in PAGES
     if len(addresses) > MOST_IN_A_PICTURE and not is_page:
         raise OutputError(
-            f"{path} would be a picture of {len(addresses)} cards; write a page instead, --out FILE{PAGE}"
+            f"{out} would be a picture of {len(addresses)} cards; write a page instead, --out FILE{PAGES[0]}"
         )
 
-    cards = make_cards(
-        model,
-        addresses,
-        photos,
-        k=k,
-        renders=renders,
-        checkpoint=checkpoint,
-        random_weights=random_weights,
-        recipe=recipe,
-        steps=steps,
-        seed=seed,
-        place=place,
-    )
+    cards = make_cards(choice, how, addresses, photos, k=k, renders=renders)
     if is_page:
-        write_page(cards, path)
+        write_page(cards, out)
     else:
-        save_figure(draw_cards(cards), path)
+        save_figure(draw_cards(cards), out)
     warn_of(cards)
     if len(cards) == 1:
-        _report_one(cards[0], path)
+        _report_one(cards[0], out)
     else:
-        report_many(cards, "cards", path)
+        report_many(cards, "cards", out)
 
 
-def _default_path(model: str, addresses: Sequence[str]) -> Path:
-    if len(addresses) > 1:
-        return Path(f"{file_name(model)}-cards{PAGE}")
-    return Path(f"{file_name(model)}-{addresses[0].replace(':', '-')}.png")
+def _default_neuron(model: str, vit: AdaptedModel) -> str:
+    """The neuron to draw where none was named; a good one is known of the embedded model only."""
+    if model == DEFAULT_MODEL:
+        return DEFAULT_NEURON
+    names = [site.name for site in vit.sites]
+    raise AddressError(
+        f"name a neuron of {model}, such as {names[len(names) * 2 // 3]}:42; "
+        f"`captum-vit sites {model}` lists its {len(names)} sites, {names[0]} … {names[-1]}"
+    )
+
+
+def _ending(addresses: Sequence[Address]) -> str:
+    """How the name of a file that nobody named ends."""
+    return f"{addresses[0].file_name}.png" if len(addresses) == 1 else f"cards{PAGES[0]}"
 
 
 def _report_one(card: Card, path: Path) -> None:

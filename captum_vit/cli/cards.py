@@ -10,12 +10,12 @@ import typer
 from rich.markup import escape
 
 from captum_vit.cli import console
-from captum_vit.cli.model import adapted, origin_of
+from captum_vit.cli.model import ModelChoice
+from captum_vit.cli.plan import PlanChoice
 
 if TYPE_CHECKING:
-    import torch
-
     from captum_vit.cards.card import Card
+    from captum_vit.probes.address import Address
     from captum_vit.ranking.result import TopImages
 
 Images = Annotated[
@@ -58,18 +58,13 @@ def find_photos(images: Sequence[Path] | None, top: Path | None) -> TopImages | 
 
 
 def make_cards(
-    model: str,
-    addresses: Sequence[str],
+    choice: ModelChoice,
+    how: PlanChoice,
+    addresses: Sequence[Address],
     photos: TopImages | Sequence[Path],
     *,
     k: int,
     renders: Path | None,
-    checkpoint: Path | None,
-    random_weights: bool,
-    recipe: str,
-    steps: int | None,
-    seed: int,
-    place: torch.device,
 ) -> tuple[Card, ...]:
     """Load the model, rank the photos, and make the card of each neuron.
 
@@ -86,15 +81,12 @@ def make_cards(
 
     if renders:
         check_folder(renders)
-    origin = origin_of(model, checkpoint, random_weights)
-    with adapted(model, checkpoint, random_weights, seed, place) as vit:
+    with choice.loaded() as vit:
         ranking = rank_photos(vit, addresses, photos, k=k)
         best = most_activating(vit, addresses, ranking, k=k)
-        if renders:
-            made = render_into(renders, vit, addresses, origin=origin, recipe=recipe, steps=steps, seed=seed)
-        else:
-            made = render(vit, addresses, recipe=recipe, steps=steps, seed=seed)
-    return assemble(made, best, ranking, origin["name"])
+        plan = how.plan(choice, vit)
+        made = render_into(renders, vit, addresses, plan) if renders else render(vit, addresses, plan=plan)
+    return assemble(made, best, ranking, choice.full_name)
 
 
 def warn_of(cards: Sequence[Card]) -> None:

@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from captum_vit.cli import words
 from captum_vit.cli.cards import Images, KeptRenders, Top, find_photos, make_cards, report_many, warn_of
 from captum_vit.cli.model import (
     DEFAULT_MODEL,
     Checkpoint,
     Device,
     Model,
+    ModelChoice,
     RandomWeights,
-    RecipeName,
     Seed,
-    Steps,
-    file_name,
-    find_device,
     find_neurons,
 )
+from captum_vit.cli.plan import Dtype, PlanChoice, RecipeName, Size, Steps
+from captum_vit.errors import OutputError
+from captum_vit.probes.devices import AUTO
+from captum_vit.storage.files import PICTURES, check_output
 
 if TYPE_CHECKING:
     from captum_vit.probes.adapted import AdaptedModel
@@ -45,55 +47,47 @@ def gallery(
     k: Annotated[int, typer.Option("-k", min=1, help="Photos of each neuron.")] = 2,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Picture (.png, .pdf, .svg ...); MODEL-gallery.png here when not given."),
+        typer.Option(
+            metavar="FILE",
+            callback=words.output(*PICTURES),
+            help="Picture (.png, .pdf, .svg ...); MODEL-gallery.png here when not given.",
+        ),
     ] = None,
     renders: KeptRenders = None,
     checkpoint: Checkpoint = None,
     random_weights: RandomWeights = False,
     recipe: RecipeName = "fourier",
     steps: Steps = None,
+    size: Size = None,
+    dtype: Dtype = None,
     seed: Seed = 0,
-    device: Device = "cpu",
+    device: Device = AUTO,
 ) -> None:
     """Show a model at a glance: neurons of early, middle and late sites, each beside its most activating photos.
 
     The same evidence as on cards, many neurons small in one picture.
     """
     from captum_vit.cards.gallery import draw_gallery
-    from captum_vit.errors import OutputError
-    from captum_vit.optvis.recipes import find_recipe
-    from captum_vit.plots import FORMATS, save_figure
-    from captum_vit.storage.files import check_output
+    from captum_vit.plots import save_figure
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
-    find_recipe(recipe)
+    choice = ModelChoice(model, checkpoint, random_weights, seed, device)
+    how = PlanChoice(recipe, steps, size, dtype).checked()
     photos = find_photos(images, top)
-    place = find_device(device)
-    addresses = find_neurons(model, neurons, seed, _through_depth)
-    path = out or Path(f"{file_name(model)}-gallery.png")
-    check_output(path, FORMATS)
+    addresses = find_neurons(choice, neurons, _through_depth)
+    if out is None:
+        out = Path(f"{choice.file_name}-gallery.png")
+        check_output(out, PICTURES)
     if len(addresses) > MOST_IN_A_PICTURE:
         raise OutputError(
-            f"{path} would show {len(addresses)} neurons, and {MOST_IN_A_PICTURE} is the most; name fewer, or write a "
+            f"{out} would show {len(addresses)} neurons, and {MOST_IN_A_PICTURE} is the most; name fewer, or write a "
             "page of cards with `captum-vit card`"
         )
 
-    cards = make_cards(
-        model,
-        addresses,
-        photos,
-        k=k,
-        renders=renders,
-        checkpoint=checkpoint,
-        random_weights=random_weights,
-        recipe=recipe,
-        steps=steps,
-        seed=seed,
-        place=place,
-    )
-    save_figure(draw_gallery(cards), path)
+    cards = make_cards(choice, how, addresses, photos, k=k, renders=renders)
+    save_figure(draw_gallery(cards), out)
     warn_of(cards)
-    report_many(cards, "gallery", path)
+    report_many(cards, "gallery", out)
 
 
 def _through_depth(vit: AdaptedModel) -> list[str]:

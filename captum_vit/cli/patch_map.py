@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from captum_vit.cli.model import Checkpoint, Device, Model, RandomWeights, adapted, find_device, full_name
-from captum_vit.cli.photos import NeuronAddress, OutFolder, Photos, explain_photos, find_neuron
+from captum_vit.cli.model import Checkpoint, Device, Model, ModelChoice, RandomWeights, Seed
+from captum_vit.cli.photos import NeuronAddress, OutFolder, Photos, explain_photos
+from captum_vit.probes.devices import AUTO
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,8 +20,8 @@ def patch_map(
     out: OutFolder,
     checkpoint: Checkpoint = None,
     random_weights: RandomWeights = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of random weights.")] = 0,
-    device: Device = "cpu",
+    seed: Seed = 0,
+    device: Device = AUTO,
 ) -> None:
     """Map where in photos a neuron responds: a PNG, and an array (rows, columns) of activations, for each.
 
@@ -33,17 +32,18 @@ def patch_map(
     from captum_vit.storage.files import check_folder
 
     # Everything that can be wrong with the question comes before weights are fetched.
+    choice = ModelChoice(model, checkpoint, random_weights, seed, device)
     photos = find_images(images)
-    place = find_device(device)
-    site, unit = find_neuron(model, neuron)
+    with choice.sketch() as sketch:
+        site, unit = sketch.address(neuron)
     check_folder(out)
 
-    address = f"{site.name}:{unit}"
+    address = site.address(unit)
 
     def draw(pixels: Tensor, cells: Tensor, name: str) -> Figure:
         heat = site.to_image(cells, (pixels.shape[-2], pixels.shape[-1]))
         return side_by_side(pixels, heat, titles=(name, f"patch map of {address}"))
 
-    with adapted(model, checkpoint, random_weights, seed, place) as vit:
-        name = full_name(model, random_weights)
-        explain_photos(vit, name, address, photos, out, f"{site.name}-{unit}", lambda images, cells: cells, draw)
+    with choice.loaded() as vit:
+        name = choice.full_name
+        explain_photos(vit, name, address, photos, out, address.file_name, lambda images, cells: cells, draw)

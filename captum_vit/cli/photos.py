@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from captum_vit.probes.adapted import AdaptedModel
-    from captum_vit.probes.site import Site
+    from captum_vit.probes.address import Address
 
 NeuronAddress = Annotated[str, typer.Argument(metavar="SITE:UNIT", help="The neuron, such as blocks.4:307.")]
 Photos = Annotated[
@@ -26,25 +26,10 @@ Photos = Annotated[
 OutFolder = Annotated[Path, typer.Option(help="Folder to write to; made if it is not there.")]
 
 
-def find_neuron(model: str, neuron: str) -> tuple[Site, int]:
-    """The site and unit of a neuron, before any weights are fetched.
-
-    Raises
-    ------
-    AddressError
-        The address is malformed, or the model has no such site or unit.
-    """
-    from captum_vit.models.build import build_without_weights
-    from captum_vit.probes.adapted import adapt
-
-    with adapt(build_without_weights(model)) as sketch:
-        return sketch.address(neuron)
-
-
 def explain_photos(
     vit: AdaptedModel,
     model: str,
-    address: str,
+    address: Address,
     photos: Sequence[Path],
     out: Path,
     ending: str,

@@ -9,20 +9,9 @@ import typer
 from rich.markup import escape
 
 from captum_vit.cli import console
-from captum_vit.cli.model import (
-    Checkpoint,
-    Device,
-    Model,
-    RandomWeights,
-    RecipeName,
-    Seed,
-    Steps,
-    adapted,
-    find_device,
-    find_neurons,
-    full_name,
-    origin_of,
-)
+from captum_vit.cli.model import Checkpoint, Device, Model, ModelChoice, RandomWeights, Seed, find_neurons
+from captum_vit.cli.plan import Dtype, PlanChoice, RecipeName, Size, Steps
+from captum_vit.probes.devices import AUTO
 
 
 def render(
@@ -35,43 +24,32 @@ def render(
     random_weights: RandomWeights = False,
     recipe: RecipeName = "ghiasi2022",
     steps: Steps = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the images in pixels; the model's input size when not given.")
-    ] = None,
+    size: Size = None,
+    dtype: Dtype = None,
     seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Neurons to render at a time.")] = 8,
-    device: Device = "cpu",
+    device: Device = AUTO,
 ) -> None:
     """Render many neurons: a PNG and a JSON for each, and a contact sheet.
 
     What is in the folder with the same settings is kept, so that an interrupted run goes on where it stopped.
     """
     from captum_vit.optvis.folder import render_into
-    from captum_vit.optvis.recipes import find_recipe
     from captum_vit.storage.files import check_folder
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
-    find_recipe(recipe)
-    place = find_device(device)
-    addresses = find_neurons(model, neurons, seed)
+    choice = ModelChoice(model, checkpoint, random_weights, seed, device)
+    how = PlanChoice(recipe, steps, size, dtype).checked()
+    addresses = find_neurons(choice, neurons)
     check_folder(out)
 
-    with adapted(model, checkpoint, random_weights, seed, place) as vit:
-        renders = render_into(
-            out,
-            vit,
-            addresses,
-            origin=origin_of(model, checkpoint, random_weights),
-            recipe=recipe,
-            steps=steps,
-            size=None if size is None else (size, size),
-            seed=seed,
-            batch_size=batch_size,
-        )
+    with choice.loaded() as vit:
+        renders = render_into(out, vit, addresses, how.plan(choice, vit), batch_size=batch_size)
 
     for neuron, problem in renders.problems.items():
         console.warn(f"{neuron}: {problem}")
     neurons_in_words = "1 neuron" if len(renders) == 1 else f"{len(renders)} neurons"
-    console.stdout().print(f"{neurons_in_words} of {escape(full_name(model, random_weights))}")
-    console.stdout().print(f"  images         [green]{escape(str(out))}[/]")
-    console.stdout().print(f"  contact sheet  [green]{escape(str(out / 'contact-sheet.png'))}[/]")
+    stdout = console.stdout()
+    stdout.print(f"{neurons_in_words} of {escape(choice.full_name)}")
+    stdout.print(f"  images         [green]{escape(str(out))}[/]")
+    stdout.print(f"  contact sheet  [green]{escape(str(out / 'contact-sheet.png'))}[/]")

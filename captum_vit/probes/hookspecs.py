@@ -10,8 +10,13 @@ import pluggy
 if TYPE_CHECKING:
     from captum_vit.probes.adapter import Adapter
 
-hookspec = pluggy.HookspecMarker("captum_vit")
-hookimpl = pluggy.HookimplMarker("captum_vit")
+# The group of entry points through which plugins are found.
+GROUP = "captum_vit"
+# Its plugins give way to any other distribution's that serves the same; nothing else sets them apart.
+OWN_DISTRIBUTION = "captum-vit"
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
 
 
 class Offered:

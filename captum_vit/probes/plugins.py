@@ -15,11 +15,7 @@ from torch import nn
 from captum_vit.errors import PluginError, PluginWarning, UnsupportedModelError
 from captum_vit.probes import hookspecs
 from captum_vit.probes.adapter import Adapter
-from captum_vit.probes.hookspecs import HOOKS, Offered
-
-GROUP = "captum_vit"
-# Its adapters give way to any other distribution's that serves the same model; nothing else sets them apart.
-OWN_DISTRIBUTION = "captum-vit"
+from captum_vit.probes.hookspecs import GROUP, HOOKS, OWN_DISTRIBUTION, Offered
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,12 @@ from pathlib import Path
 
 from captum_vit.errors import OutputError
 
+# Suffixes of what is written, by kind, to be told before anything that writes them is imported. Matplotlib knows more
+# pictures, but they are raw pixels or need LaTeX.
+PICTURES = (".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp")
+PAGES = (".html",)
+RANKINGS = (".safetensors",)
+
 
 def check_output(path: Path, suffixes: Collection[str]) -> None:
     """Make sure that a file can be written at ``path``, which is left as it is.

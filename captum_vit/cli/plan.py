@@ -1,0 +1,69 @@
+"""What the commands that render share: the options that say how, and the plan that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from captum_vit.cli import words
+
+if TYPE_CHECKING:
+    from captum_vit.cli.model import ModelChoice
+    from captum_vit.optvis.plan import RenderPlan
+    from captum_vit.probes.adapted import AdaptedModel
+
+RecipeName = Annotated[
+    str, typer.Option(callback=words.recipe, help="How to optimize: fourier, lucent, maco, or the paper's ghiasi2022.")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Steps of the optimization; the recipe's own when not given.")]
+Size = Annotated[
+    int | None,
+    typer.Option(min=1, help="Side of the optimized images in pixels; the model's input size when not given."),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        callback=words.dtype,
+        help=f"Numbers to optimize in: {', '.join(words.DTYPES[:-1])} or {words.DTYPES[-1]}; the model's own when not "
+        "given.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class PlanChoice:
+    """How to render: what a command's options say."""
+
+    recipe: str
+    steps: int | None = None
+    size: int | None = None
+    dtype: str | None = None
+
+    def checked(self) -> PlanChoice:
+        """The choice as it is, if there is such a recipe, among the plugins' too.
+
+        Raises
+        ------
+        RecipeError
+            There is none.
+        """
+        from captum_vit.optvis.recipes import find_recipe
+
+        find_recipe(self.recipe)
+        return self
+
+    def plan(self, choice: ModelChoice, vit: AdaptedModel) -> RenderPlan:
+        """The plan for a model, which records what the command calls it."""
+        from captum_vit.optvis.plan import RenderPlan
+
+        return RenderPlan.of(
+            vit,
+            recipe=self.recipe,
+            steps=self.steps,
+            size=self.size,
+            seed=choice.seed,
+            dtype=self.dtype,
+            origin=choice.origin,
+        )

@@ -1,0 +1,61 @@
+"""Words of a question that need no model to be checked: a wrong one is refused before anything slow is imported.
+
+Each function here is the callback of an option: it gives the option's value back, or raises what ends the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from captum_vit.errors import PlanError, RankingError, RecipeError
+from captum_vit.probes.devices import check_device
+from captum_vit.probes.hookspecs import GROUP, OWN_DISTRIBUTION
+from captum_vit.storage.files import check_output
+
+# What the modules that do the work have by these names; they import torch, and tests compare the two.
+RECIPES = ("ghiasi2022", "fourier", "lucent", "maco")
+REDUCTIONS = ("mean", "max")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def device(word: str) -> str:
+    """A device that may be here."""
+    return check_device(word)
+
+
+def dtype(word: str | None) -> str | None:
+    """A floating-point type, or None."""
+    if word is not None and word not in DTYPES:
+        raise PlanError(f'no dtype "{word}" to render in; use {", ".join(DTYPES)}')
+    return word
+
+
+def recipe(name: str) -> str:
+    """A recipe of the package; any name where plugins are installed, which may bring others."""
+    if name not in RECIPES and not _has_plugins():
+        raise RecipeError(f'no recipe "{name}"; there are {", ".join(RECIPES)}')
+    return name
+
+
+def reduction(name: str) -> str:
+    """A reduction over the patches."""
+    if name not in REDUCTIONS:
+        raise RankingError(f'no reduction "{name}"; there are: {", ".join(REDUCTIONS)}')
+    return name
+
+
+def output(*suffixes: str) -> Callable[[Path | None], Path | None]:
+    """Makes the callback of an option that names a file with one of these suffixes."""
+
+    def checked(path: Path | None) -> Path | None:
+        if path is not None:
+            check_output(path, suffixes)
+        return path
+
+    return checked
+
+
+def _has_plugins() -> bool:
+    return any(entry.dist is None or entry.dist.name != OWN_DISTRIBUTION for entry in entry_points(group=GROUP))

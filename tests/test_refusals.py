@@ -1,0 +1,84 @@
+"""Wrong words are refused before anything slow is imported: one line, code 2, and no torch in the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+from typer.testing import CliRunner
+
+from captum_vit import cli
+from captum_vit.cli import words
+from captum_vit.errors import RecipeError
+from captum_vit.models import default_photos
+from captum_vit.optvis.plan import DTYPES
+from captum_vit.optvis.recipes import RECIPES
+from captum_vit.plots import FORMATS
+from captum_vit.ranking.search import REDUCTIONS
+from captum_vit.ranking.storage import SUFFIXES
+from captum_vit.storage.files import PICTURES, RANKINGS
+
+SLOW = ("torch", "timm", "matplotlib", "captum", "lucent", "numpy")
+PROGRAM = f"""
+import atexit, sys
+atexit.register(lambda: print([name for name in {SLOW} if name in sys.modules]))
+from captum_vit.cli import main
+main()
+"""
+FOLDER, PHOTO = str(default_photos()[0].parent), str(default_photos()[0])
+COMMANDS = {
+    "card": ["card"],
+    "gallery": ["gallery"],
+    "render": ["render", "deit_micro", "blocks.1:1", "--out", "renders"],
+    "patch-map": ["patch-map", "deit_micro", "blocks.1:1", PHOTO, "--out", "maps"],
+    "attribute": ["attribute", "deit_micro", "blocks.1:1", PHOTO, "--out", "maps"],
+    "top-images": ["top-images", "deit_micro", "--images", FOLDER, "--out", "top.safetensors"],
+}
+# The commands that take an option, the wrong word, and what is told.
+WORDS = {
+    "--device": (list(COMMANDS), "gpu", 'no device "gpu" here'),
+    "--recipe": (["card", "gallery", "render"], "cake", 'no recipe "cake"; there are ghiasi2022, fourier'),
+    "--dtype": (["card", "gallery", "render"], "int8", 'no dtype "int8"'),
+    "--out": (["card", "gallery", "top-images"], "file.xyz", "file.xyz cannot be written in the format"),
+    "--reduction": (["top-images"], "sum", 'no reduction "sum"; there are: mean, max'),
+}
+CASES = [(*COMMANDS[name], option, word, told) for option, (names, word, told) in WORDS.items() for name in names]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]} {case[-3]}")
+def test_a_wrong_word_is_refused_without_torch(case, tmp_path):
+    *arguments, told = case
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+    assert done.stdout == "[]\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_words_are_those_of_the_modules_that_do_the_work():
+    assert tuple(RECIPES) == words.RECIPES
+    assert tuple(REDUCTIONS) == words.REDUCTIONS
+    assert tuple(DTYPES) == words.DTYPES
+    assert FORMATS is PICTURES
+    assert set(SUFFIXES) == set(RANKINGS)
+
+
+def test_where_plugins_are_installed_any_recipe_may_be_theirs(monkeypatch):
+    # An entry point without a distribution is nobody's own.
+    monkeypatch.setattr(words, "entry_points", lambda group: [EntryPoint("strange", "strange:recipes", group)])
+    assert words.recipe("cake") == "cake"
+    monkeypatch.undo()
+    with pytest.raises(RecipeError):
+        words.recipe("cake")
+
+
+def test_a_name_that_no_plugin_knows_either_is_one_line(folder, monkeypatch):
+    monkeypatch.setattr(words, "entry_points", lambda group: [EntryPoint("strange", "strange:recipes", group)])
+    result = CliRunner().invoke(cli.app, ["card", "--recipe", "cake"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith('error: no recipe "cake"; there are ghiasi2022')
+    assert not list(folder.iterdir())
