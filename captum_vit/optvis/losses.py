@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,7 +51,7 @@ class Target:
         if not isinstance(neuron, str):
             return cls(getattr(neuron, "description", "") or repr(neuron), len(vit.sites), objective=neuron)
         site, unit = vit.address(neuron)
-        return cls(f"{site.name}:{unit}", vit.sites.index(site), neuron=(site, unit))
+        return cls(site.address(unit), vit.sites.index(site), neuron=(site, unit))
 
 
 class Losses(Protocol):
@@ -63,14 +63,12 @@ class Losses(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def __call__(self, inputs: Tensor, copies: Sequence[int]) -> Tensor:
-        """Losses ``(targets,)`` on ``inputs`` (sum of copies, 3, H, W), which hold the targets' copies in order."""
+    def __call__(self, inputs: Tensor, copies: int) -> Tensor:
+        """Losses ``(N,)`` on ``inputs`` (N * copies, 3, H, W), which hold the targets' copies in order."""
         ...
 
 
-def losses_of(
-    vit: AdaptedModel, targets: Sequence[Target], images: Callable[[], Tensor], forward: Callable[[Tensor], Any]
-) -> Losses:
+def losses_of(vit: AdaptedModel, targets: Sequence[Target], images: Callable[[], Tensor]) -> Losses:
     """What computes the losses of the targets.
 
     Parameters
@@ -80,26 +78,27 @@ def losses_of(
     targets
         The targets.
     images
-        Gives the images ``(targets, 3, H, W)`` in [0, 1], which objectives may read.
-    forward
-        What runs the model for neurons: ``vit`` itself, or ``vit`` compiled.
+        Gives the images ``(N, 3, H, W)`` in [0, 1], which objectives may read.
     """
     neurons = [target.neuron for target in targets if target.neuron is not None]
     if len(neurons) == len(targets):
-        return NeuronLosses(vit, neurons, forward)
+        return NeuronLosses(vit, neurons)
     return ObjectiveLosses(vit, targets, images)
 
 
 class NeuronLosses:
     """Minus the activations of neurons, averaged over patches and copies, from passes that end at the deepest site."""
 
-    def __init__(
-        self, vit: AdaptedModel, neurons: Sequence[tuple[Site, int]], forward: Callable[[Tensor], Any]
-    ) -> None:
+    def __init__(self, vit: AdaptedModel, neurons: Sequence[tuple[Site, int]]) -> None:
         self.vit = vit
-        self.sites = [site for site, _ in neurons]
-        self.units = torch.tensor([unit for _, unit in neurons], device=next(vit.parameters()).device)
-        self.forward = forward
+        device = next(vit.parameters()).device
+        # Neighbours that share a site are read at once: each reading costs the backward pass an array like the map.
+        self.groups = [
+            (site, torch.tensor([unit for _, unit in group], device=device))
+            for site, group in ((site, list(group)) for site, group in groupby(neurons, key=lambda neuron: neuron[0]))
+        ]
+        self._collect = vit.collector({site.name for site, _ in self.groups})
+        self._rows: dict[int, list[Tensor]] = {}
 
     def __enter__(self) -> NeuronLosses:
         return self
@@ -109,28 +108,22 @@ class NeuronLosses:
     ) -> None:
         """Nothing is hooked."""
 
-    def __call__(self, inputs: Tensor, copies: Sequence[int]) -> Tensor:
+    def __call__(self, inputs: Tensor, copies: int) -> Tensor:
         """See :class:`Losses`."""
-        with self.vit.collect({site.name for site in self.sites}) as maps:
-            self.forward(inputs)
-        bounds = np.cumsum([0, *copies]).tolist()
-        losses: list[Tensor] = []
-        first = 0
-        # Neighbours that share a site are read at once: each reading costs the backward pass an array like the map.
-        while first < len(self.sites):
-            last = first
-            while last < len(self.sites) and self.sites[last] == self.sites[first]:
-                last += 1
-            patch_maps = maps[self.sites[first].name]
-            if (bounds[first], bounds[last]) != (0, len(patch_maps)):
-                patch_maps = patch_maps[bounds[first] : bounds[last]]
-            counts = torch.tensor(copies[first:last], device=patch_maps.device)
-            units = self.units[first:last].repeat_interleave(counts)
-            own = patch_maps.gather(1, units.view(-1, 1, 1, 1).expand(-1, 1, *patch_maps.shape[2:]))
-            activations = own.float().mean(dim=(1, 2, 3)).split(copies[first:last])
-            losses += [-activation.mean() for activation in activations]
-            first = last
-        return torch.stack(losses)
+        with self._collect() as maps:
+            self.vit(inputs)
+        if copies not in self._rows:
+            self._rows[copies] = [units.repeat_interleave(copies)[:, None, None, None] for _, units in self.groups]
+        losses, first = [], 0
+        for (site, units), rows in zip(self.groups, self._rows[copies], strict=True):
+            patch_maps = maps[site.name]
+            if len(rows) != len(patch_maps):
+                patch_maps = patch_maps[first : first + len(rows)]
+            # Units last, as they lie in tokens: the gradient is then laid out as the layers before expect it.
+            own = patch_maps.movedim(1, -1).gather(-1, rows.expand(-1, *patch_maps.shape[2:], -1))
+            losses.append(own.unflatten(0, (len(units), copies)).mean(dim=(1, 2, 3, 4), dtype=torch.float32).neg())
+            first += len(rows)
+        return losses[0] if len(losses) == 1 else torch.cat(losses)
 
 
 class ObjectiveLosses:
@@ -149,13 +142,12 @@ class ObjectiveLosses:
         """Take the hooks off."""
         self.layers.__exit__(kind, error, trace)
 
-    def __call__(self, inputs: Tensor, copies: Sequence[int]) -> Tensor:
+    def __call__(self, inputs: Tensor, copies: int) -> Tensor:
         """See :class:`Losses`."""
         self.layers.run(inputs)
-        bounds = np.cumsum([0, *copies]).tolist()
         return torch.stack(
             [
-                objective(self._view(index, slice(bounds[index], bounds[index + 1]))).float()
+                objective(self._view(index, slice(index * copies, (index + 1) * copies))).float()
                 for index, objective in enumerate(self.objectives)
             ]
         )

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 from captum_vit.data.images import read_image
+from captum_vit.optvis.randomness import StepDraws
 from captum_vit.probes.grid import Size
 
 # Lucid's colour correlation of ImageNet's pixels, scaled to unit largest norm, as Lucent has it.
-_COLOR = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
-_COLOR = _COLOR / _COLOR.norm(dim=0).max()
+_COLOR = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+_COLOR /= np.linalg.norm(_COLOR, axis=0).max()
+
+# From parameters (N, ...) to images (N, 3, height, width) in [0, 1].
+Decoder = Callable[[Tensor], Tensor]
 
 
 class Parametrization(Protocol):
     """Parameters of images and the map from them to pixels; all images of a batch apart."""
 
-    def start(self, size: Size) -> Tensor:
-        """Random first parameters of one image of ``(height, width)`` pixels, from the global generators."""
+    def start(self, size: Size, draw: StepDraws) -> Tensor:
+        """Random first parameters ``(N, ...)`` of images of ``(height, width)`` pixels."""
         ...
 
-    def images(self, parameters: Tensor, size: Size) -> Tensor:
-        """Images ``(N, 3, height, width)`` in [0, 1] of the parameters ``(N, ...)``."""
+    def decoder(self, size: Size, device: torch.device) -> Decoder:
+        """The map to images of ``(height, width)`` pixels, which keeps what it needs on the device."""
         ...
 
     def project(self, parameters: Tensor) -> None:
@@ -41,13 +47,13 @@ class Parametrization(Protocol):
 class Pixels:
     """The pixels themselves, uniform in [0, 1] at first and clamped to it after each step (Ghiasi et al. 2022)."""
 
-    def start(self, size: Size) -> Tensor:
+    def start(self, size: Size, draw: StepDraws) -> Tensor:
         """See :class:`Parametrization`."""
-        return torch.rand(3, *size)
+        return draw.uniform(3, *size)
 
-    def images(self, parameters: Tensor, size: Size) -> Tensor:
+    def decoder(self, size: Size, device: torch.device) -> Decoder:
         """See :class:`Parametrization`."""
-        return parameters
+        return lambda parameters: parameters
 
     def project(self, parameters: Tensor) -> None:
         """Clamp to [0, 1]."""
@@ -58,7 +64,7 @@ class Pixels:
 class Fourier:
     """Fourier coefficients, scaled by inverse frequency, of decorrelated colours behind a sigmoid (Olah et al. 2017).
 
-    Parameters
+    Attributes
     ----------
     sd
         Standard deviation of the first coefficients.
@@ -69,17 +75,25 @@ class Fourier:
     sd: float = 0.01
     decay: float = 1.0
 
-    def start(self, size: Size) -> Tensor:
+    def start(self, size: Size, draw: StepDraws) -> Tensor:
         """See :class:`Parametrization`."""
         height, width = size
-        return torch.randn(3, height, width // 2 + 1, 2) * self.sd
+        return draw.normal(3, height, width // 2 + 1, 2) * self.sd
 
-    def images(self, parameters: Tensor, size: Size) -> Tensor:
+    def decoder(self, size: Size, device: torch.device) -> Decoder:
         """See :class:`Parametrization`."""
-        scale = 1 / _frequencies(size).clamp(min=1 / max(size)) ** self.decay
-        spectrum = torch.view_as_complex(parameters) * scale.to(parameters)
-        # Lucid's divisor: the smaller the values that reach the sigmoid, the less saturated the colours.
-        return torch.sigmoid(_correlate(torch.fft.irfft2(spectrum, s=size, norm="ortho") / 4))
+        height, width = size
+        frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+        # Lucid's divisor of 4: the smaller the values that reach the sigmoid, the less saturated the colours.
+        scale = np.maximum(frequencies, 1 / max(size)) ** -self.decay / 4
+        factors = torch.tensor(np.stack((scale, scale), axis=-1), dtype=torch.float32, device=device)
+        colors = _color_matrix(device)
+
+        def decode(parameters: Tensor) -> Tensor:
+            spectrum = torch.view_as_complex(parameters * factors)
+            return _correlated(torch.fft.irfft2(spectrum, s=size, norm="ortho"), colors)
+
+        return decode
 
     def project(self, parameters: Tensor) -> None:
         """Every coefficient is valid."""
@@ -91,7 +105,7 @@ class Phases:
 
     Only the phases are optimized, so no image of this parametrization has more of a frequency than photos have.
 
-    Parameters
+    Attributes
     ----------
     photos
         Photos whose mean magnitude spectrum is taken; the package's own when none are given.
@@ -99,44 +113,49 @@ class Phases:
 
     photos: tuple[Path, ...] = ()
 
-    def start(self, size: Size) -> Tensor:
+    def start(self, size: Size, draw: StepDraws) -> Tensor:
         """See :class:`Parametrization`."""
         height, width = size
-        return (torch.rand(3, height, width // 2 + 1) * 2 - 1) * math.pi
+        return (draw.uniform(3, height, width // 2 + 1) * 2 - 1) * math.pi
 
-    def images(self, parameters: Tensor, size: Size) -> Tensor:
+    def decoder(self, size: Size, device: torch.device) -> Decoder:
         """See :class:`Parametrization`."""
-        magnitudes = _magnitudes(self.photos, size).to(parameters)
-        spectrum = torch.polar(magnitudes.expand_as(parameters), parameters)
-        return torch.sigmoid(_correlate(torch.fft.irfft2(spectrum, s=size, norm="ortho")))
+        from captum_vit.models import default_photos
+
+        spectrum = _magnitudes(tuple(self.photos) or default_photos(), tuple(size))
+        magnitudes = torch.tensor(spectrum, dtype=torch.float32, device=device)
+        colors = _color_matrix(device)
+
+        def decode(parameters: Tensor) -> Tensor:
+            spectrum = torch.polar(magnitudes.expand_as(parameters), parameters)
+            return _correlated(torch.fft.irfft2(spectrum, s=size, norm="ortho"), colors)
+
+        return decode
 
     def project(self, parameters: Tensor) -> None:
         """Every phase is valid."""
 
 
-def _frequencies(size: Size) -> Tensor:
-    height, width = size
-    return torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
+def _color_matrix(device: torch.device) -> Tensor:
+    return torch.tensor(_COLOR, dtype=torch.float32, device=device)
 
 
-def _correlate(images: Tensor) -> Tensor:
-    return torch.einsum("ij,njhw->nihw", _COLOR.to(images), images)
+def _correlated(images: Tensor, colors: Tensor) -> Tensor:
+    """Decorrelated colours ``(N, 3, H, W)`` as pixels in [0, 1]."""
+    return torch.sigmoid(colors @ images.flatten(2)).reshape(images.shape)
 
 
-_spectra: dict[tuple[tuple[Path, ...], Size], Tensor] = {}
-
-
-def _magnitudes(photos: Sequence[Path], size: Size) -> Tensor:
+@lru_cache(maxsize=8)
+def _magnitudes(photos: Sequence[Path], size: Size) -> NDArray[np.float64]:
     """Mean magnitude spectrum ``(3, height, width // 2 + 1)`` of photos, in the space of :class:`Fourier`."""
-    from captum_vit.models import default_photos
-
-    paths = tuple(photos) or default_photos()
-    if (paths, size) not in _spectra:
-        magnitudes = []
-        for path in paths:
-            pixels = torch.from_numpy(np.ascontiguousarray(read_image(path))).float().permute(2, 0, 1)[None]
-            pixels = functional.interpolate(pixels, size=size, mode="bilinear", antialias=True)
-            decorrelated = torch.einsum("ij,njhw->nihw", torch.linalg.inv(_COLOR), torch.logit(pixels, eps=0.02))
-            magnitudes.append(torch.fft.rfft2(decorrelated, norm="ortho")[0].abs())
-        _spectra[paths, size] = torch.stack(magnitudes).mean(dim=0)
-    return _spectra[paths, size]
+    height, width = size
+    total = np.zeros((3, height, width // 2 + 1))
+    for photo in photos:
+        channels: list[Any] = [
+            Image.fromarray(np.ascontiguousarray(channel)).resize((width, height), Image.Resampling.BILINEAR)
+            for channel in read_image(photo).transpose(2, 0, 1)
+        ]
+        pixels = np.stack(channels).astype(np.float64).clip(0.02, 0.98)
+        decorrelated = np.einsum("ij,jhw->ihw", np.linalg.inv(_COLOR), np.log(pixels / (1 - pixels)))
+        total += np.abs(np.fft.rfft2(decorrelated, norm="ortho"))
+    return total / len(photos)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,30 +26,39 @@ _AHEAD = 2**18
 _DRAWS_A_TRANSFORM = 64
 
 
-def philox(counter: Sequence[Tensor | int], key: Sequence[Tensor | int]) -> Tensor:
+def philox(counter: Sequence[Tensor | int], keys: Tensor) -> Tensor:
     """Philox 4x32-10: four words of 32 bits for each counter.
 
     Parameters
     ----------
     counter
-        Four words, integers or int64 tensors in [0, 2**32) that broadcast against one another and the key.
-    key
-        Two words, likewise; at least one word of counter or key is a tensor.
+        Four words, integers or int64 tensors in [0, 2**32) that broadcast to ``(steps, streams, elements)``.
+    keys
+        The keys of each round and stream, from :func:`round_keys`.
 
     Returns
     -------
     Tensor
-        int64 in [0, 2**32), shape ``(..., 4)``.
+        int64 in [0, 2**32), shape ``(steps, streams, elements, 4)``.
     """
-    a, b, c, d = counter
-    k0, k1 = key
-    for _ in range(_ROUNDS):
-        # A product of two words fills 64 bits; that int64 reads them as a signed number matters to no bit of it.
-        p, q = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
-        a, b, c, d = ((q >> 32) ^ b ^ k0) & WORD, q & WORD, ((p >> 32) ^ d ^ k1) & WORD, p & WORD
-        k0, k1 = (k0 + _WEYL[0]) & WORD, (k1 + _WEYL[1]) & WORD
-    words = [word for word in (a, b, c, d) if isinstance(word, Tensor)]
-    return torch.stack(torch.broadcast_tensors(*words), dim=-1)
+    ones = torch.ones_like(keys[0, 0])
+    words = torch.stack(torch.broadcast_tensors(*(ones * word for word in counter)))
+    first, second = words[0::2], words[1::2]
+    factors = torch.ones_like(first)
+    factors[0], factors[1] = _MULTIPLIERS
+    for key in keys:
+        # A product of two words fills 64 bits; that int64 reads them as a signed number matters to no bit of it. What
+        # stands above 32 bits in the second words is cut off when they have become first words.
+        product = (first * factors).flip(0)
+        first, second = (product >> 32).bitwise_xor_(second).bitwise_xor_(key).bitwise_and_(WORD), product
+    words = torch.stack((first, second.bitwise_and_(WORD)), dim=1)
+    return words.flatten(0, 1).movedim(0, -1)
+
+
+def round_keys(keys: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+    """The keys of all rounds of several streams, int64, ``(rounds, 2, 1, streams, 1)``."""
+    steps = [[[(key[i] + number * _WEYL[i]) & WORD for key in keys] for i in (0, 1)] for number in range(_ROUNDS)]
+    return torch.tensor(steps, dtype=torch.int64, device=device)[:, :, None, :, None]
 
 
 def stream_key(seed: int, name: str) -> tuple[int, int]:
@@ -74,8 +84,8 @@ class Draws:
         self.keys = keys
         self.steps = steps
         self.device = device
-        words = torch.tensor(list(keys), dtype=torch.int64, device=device)
-        self._key = (words[:, 0, None], words[:, 1, None])
+        self._keys = round_keys(keys, device)
+        self._constants: dict[tuple[float, ...], Tensor] = {}
         self._tables: dict[tuple[int, int], tuple[int, Tensor]] = {}
 
     def at(self, step: int, purpose: int) -> StepDraws:
@@ -91,11 +101,23 @@ class Draws:
             self._tables[purpose, count] = first, table
         return table[step - first]
 
+    def constant(self, values: Sequence[float]) -> Tensor:
+        """Values as float32 on the device, put there once."""
+        key = tuple(values)
+        if key not in self._constants:
+            self._constants[key] = torch.tensor(key, dtype=torch.float32, device=self.device)
+        return self._constants[key]
+
+    @cached_property
+    def on_host(self) -> Draws:
+        """The same numbers on the CPU."""
+        return Draws(self.keys, self.steps, torch.device("cpu"))
+
     def _compute(self, first: int, steps: int, purpose: int, count: int) -> Tensor:
         """Words ``(steps, N, count)``."""
         elements = torch.arange(-(-count // 4), device=self.device)
         numbers = torch.arange(first, first + steps, device=self.device)[:, None, None]
-        return philox((elements, numbers, purpose, 0), self._key).flatten(-2)[..., :count]
+        return philox((elements, numbers, purpose, 0), self._keys).flatten(-2)[..., :count]
 
 
 class StepDraws:
@@ -115,7 +137,7 @@ class StepDraws:
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform in [0, 1), float32, multiples of 2**-24; shape ``(N, *shape)``."""
-        return _fractions(self._words(math.prod(shape))).unflatten(1, shape or (1,))
+        return _fractions(self._words(math.prod(shape))).reshape(-1, *shape)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal, float32, by Box and Muller (1958); shape ``(N, *shape)``."""
@@ -123,21 +145,21 @@ class StepDraws:
         one, other = _fractions(self._words(2 * -(-count // 2))).chunk(2, dim=1)
         radius = (-2 * torch.log1p(-one)).sqrt_()
         angle = other.mul_(2 * math.pi)
-        return torch.cat((radius * angle.cos(), radius * angle.sin()), dim=1)[:, :count].unflatten(1, shape or (1,))
+        return torch.cat((radius * angle.cos(), radius * angle.sin()), dim=1)[:, :count].reshape(-1, *shape)
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
         """Integers from ``low`` to ``high``, both included, int64; shape ``(N, *shape)``."""
         words = self._words(math.prod(shape))
-        return ((words * (high - low + 1)) >> 32).add_(low).unflatten(1, shape or (1,))
+        return ((words * (high - low + 1)) >> 32).add_(low).reshape(-1, *shape)
+
+    def choice(self, values: Sequence[float], *shape: int) -> Tensor:
+        """One of the values, all as likely, float32; shape ``(N, *shape)``."""
+        return self._draws.constant(values)[self.integers(0, len(values) - 1, *shape)]
 
     def seeds(self) -> list[int]:
         """A seed of 64 bits for each neuron, on the host, for what draws from generators of its own."""
         purpose, self._next = self._next, self._next + 1
-        found = []
-        for key in self._draws.keys:
-            first, second, *_ = philox((torch.zeros((), dtype=torch.int64), self.step, purpose, 0), key).tolist()
-            found.append(first << 32 | second)
-        return found
+        return [first << 32 | second for first, second in self._draws.on_host.words(self.step, purpose, 2).tolist()]
 
     def _words(self, count: int) -> Tensor:
         purpose, self._next = self._next, self._next + 1

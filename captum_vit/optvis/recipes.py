@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
-
 from captum_vit.errors import RecipeError
-from captum_vit.optvis import penalties, transforms
+from captum_vit.optvis.optimizers import Adam, NAdam
 from captum_vit.optvis.parametrizations import Fourier, Phases, Pixels
+from captum_vit.optvis.penalties import TotalVariation
 from captum_vit.optvis.recipe import Recipe
-from captum_vit.optvis.transforms import Transform
+from captum_vit.optvis.transforms import (
+    LUCENTS_STANDARD,
+    CircularShift,
+    ColorShift,
+    Ensemble,
+    GaussianNoise,
+    PixelNoise,
+    RandomCrops,
+    RelativeShift,
+)
 from captum_vit.probes.plugins import registry
-
-
-def _cosine(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-
-
-def ghiasi2022(steps: int) -> Sequence[Transform]:
-    """The augmentations of Ghiasi et al. (2022), in the order of their published code."""
-    return (
-        transforms.ensemble(8),
-        transforms.color_shift(mean=1.0, log_std=1.0),
-        transforms.gaussian_noise(std=0.5, steps=steps),
-        transforms.circular_shift(pixels=32),
-    )
-
-
-def fourier(steps: int) -> Sequence[Transform]:
-    """Shifts alone: they keep the whole image in sight, which matters in small images."""
-    return (transforms.relative_shift(fraction=1 / 8),)
-
-
-def lucent(steps: int) -> Sequence[Transform]:
-    """Lucent's standard transforms: pad, jitter, scale, rotate, jitter."""
-    from lucent.optvis import transform  # takes seconds to import
-
-    return tuple(transform.standard_transforms)
-
-
-def maco(steps: int) -> Sequence[Transform]:
-    """Random crops and noise, as Fel et al. (2023) use them."""
-    return (
-        transforms.random_crops(crops=8, sides=(0.5, 0.05), steps=steps),
-        transforms.pixel_noise(std=0.08),
-    )
-
 
 RECIPES = {
     recipe.name: recipe
@@ -54,36 +25,38 @@ RECIPES = {
         Recipe(
             "ghiasi2022",
             parametrization=Pixels(),
-            transforms=ghiasi2022,
-            penalty=lambda images: 0.0005 * penalties.total_variation(images),
-            optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.1, betas=(0.5, 0.99)),
-            schedule=_cosine,
+            # In the order of the authors' published code.
+            transforms=(Ensemble(8), ColorShift(mean=1.0, log_std=1.0), GaussianNoise(std=0.5), CircularShift(32)),
+            penalty=TotalVariation(0.0005),
+            optimizer=Adam(lr=0.1, betas=(0.5, 0.99)),
+            schedule="cosine",
             steps=400,
             source="Ghiasi et al. 2022, arXiv 2212.06727, and their published code",
         ),
         Recipe(
             "fourier",
             parametrization=Fourier(decay=1.3),
-            transforms=fourier,
-            penalty=lambda images: 0.002 * penalties.total_variation(images),
-            optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.05),
-            schedule=_cosine,
+            # Shifts alone: they keep the whole image in sight, which matters in small images.
+            transforms=(RelativeShift(1 / 8),),
+            penalty=TotalVariation(0.002),
+            optimizer=Adam(lr=0.05),
+            schedule="cosine",
             steps=256,
             source="captum-vit: Lucent's parametrization with the shifts and the total variation of Ghiasi et al. 2022",
         ),
         Recipe(
             "lucent",
             parametrization=Fourier(),
-            transforms=lucent,
-            optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.05),
+            transforms=LUCENTS_STANDARD,
+            optimizer=Adam(lr=0.05),
             steps=512,
             source="torch-lucent 0.1.8; Olah et al. 2017, doi 10.23915/distill.00007",
         ),
         Recipe(
             "maco",
             parametrization=Phases(),
-            transforms=maco,
-            optimizer=lambda parameters: torch.optim.NAdam(parameters, lr=1.0),
+            transforms=(RandomCrops(crops=8, sides=(0.5, 0.05)), PixelNoise(std=0.08)),
+            optimizer=NAdam(lr=1.0),
             steps=256,
             source="Fel et al. 2023, arXiv 2306.06805",
         ),

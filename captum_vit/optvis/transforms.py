@@ -1,155 +1,341 @@
-"""Augmentations for renders, each a Lucent transform: images in, images out."""
+"""Augmentations for renders: data that says how views of images are drawn, and carries it out for a whole batch.
+
+Each is also a Lucent transform: called with images ``(B, 3, H, W)`` it gives images, and draws from PyTorch's global
+generator as Lucent's own do from theirs; the lower-case names are for Lucent's loop.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-Transform = Callable[[Tensor], Tensor]
+from captum_vit.optvis.randomness import Draws, stream_key
+from captum_vit.optvis.views import Views
+
+# What any other transform is: Lucent's, torchvision's or one's own function, images (B, 3, H, W) in, images out.
+Foreign = Callable[[Tensor], Tensor]
 
 
-def ensemble(copies: int = 8) -> Transform:
-    """Repeat each image, so that the transforms behind augment every copy in its own way.
+class Numbers(Protocol):
+    """Random numbers for each image of a batch; see :class:`captum_vit.optvis.randomness.StepDraws`."""
 
-    Objectives that average over the batch then average over the augmentations, as in Ghiasi et al. (2022, arXiv
+    step: int
+    steps: int
+
+    def uniform(self, *shape: int) -> Tensor:
+        """In [0, 1), shape ``(N, *shape)``."""
+        ...
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal, shape ``(N, *shape)``."""
+        ...
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """From ``low`` to ``high``, both included, shape ``(N, *shape)``."""
+        ...
+
+    def choice(self, values: Sequence[float], *shape: int) -> Tensor:
+        """One of the values, all as likely, shape ``(N, *shape)``."""
+        ...
+
+
+class Transform(ABC):
+    """An augmentation of all views of a batch of images."""
+
+    @abstractmethod
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """The views, augmented, by numbers that each image draws apart."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """As in Lucent's loop: images ``(B, 3, H, W)`` in, images out."""
+        step, steps = self._pass()
+        seed = int(torch.randint(2**31, ()))  # of PyTorch's global generator, which a caller may have seeded
+        draws = Draws([stream_key(seed, "transform")], 1, images.device).at(0, 0)
+        draws.step, draws.steps = step, steps
+        views = self.apply(Views.of(images[None]), draws)
+        return views.pixels.expand(-1, views.copies, -1, -1, -1)[0]
+
+    def _pass(self) -> tuple[int, int]:
+        """The number of the pass in Lucent's loop, and of how many; for what changes over a render."""
+        return 0, 1
+
+
+@dataclass(frozen=True)
+class _Fading(Transform):
+    """A transform that changes over a render; in Lucent's loop it counts its calls, so make a new one each time."""
+
+    steps: int | None = field(default=None, kw_only=True)
+    _calls: Iterator[int] = field(default_factory=count, init=False, repr=False, compare=False)
+
+    def _pass(self) -> tuple[int, int]:
+        return next(self._calls), self.steps or 400
+
+    def _over(self, draw: Numbers) -> int:
+        return self.steps or draw.steps
+
+
+@dataclass(frozen=True)
+class Ensemble(Transform):
+    """Several views of each image, so that the transforms behind augment every one in its own way.
+
+    Objectives that average over the views then average over the augmentations, as in Ghiasi et al. (2022, arXiv
     2212.06727). Put it first.
 
-    Parameters
+    Attributes
     ----------
     copies
-        Copies of each image; the paper uses 8.
+        Views of each image; the paper uses 8.
     """
 
-    def transform(images: Tensor) -> Tensor:
-        return images.repeat_interleave(copies, dim=0)
+    copies: int = 8
 
-    return transform
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """See :class:`Transform`."""
+        return views.repeated(self.copies)
 
 
-def color_shift(mean: float = 1.0, log_std: float = 1.0) -> Transform:
-    """Shift and scale the colours of each image and channel: ``(x - m) / exp(s)``.
+@dataclass(frozen=True)
+class ColorShift(Transform):
+    """Shift and scale the colours of each view and channel: ``(x - m) / exp(s)``.
 
-    Parameters
+    Attributes
     ----------
     mean, log_std
         ``m`` and ``s`` are drawn uniformly from ``[-mean, mean]`` and ``[-log_std, log_std]``; both 1 in the paper.
     """
 
-    def transform(images: Tensor) -> Tensor:
-        shape = (2, *images.shape[:2], 1, 1)
-        shift, log_scale = torch.rand(shape, device=images.device, dtype=images.dtype) * 2 - 1
-        shifted: Tensor = (images - mean * shift) / torch.exp(log_std * log_scale)
-        return shifted
+    mean: float = 1.0
+    log_std: float = 1.0
 
-    return transform
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """See :class:`Transform`."""
+        shift, log_scale = (draw.uniform(2, views.copies, 3, 1, 1) * 2 - 1).unbind(1)
+        scale = torch.exp(log_scale * -self.log_std)
+        return views.recoloured(scale, shift * scale * -self.mean)
 
 
-def gaussian_noise(std: float = 0.5, steps: int = 400) -> Transform:
-    """Add Gaussian noise to the colours, one draw per image and channel, that fades linearly over a render.
+@dataclass(frozen=True)
+class GaussianNoise(_Fading):
+    """Add Gaussian noise to the colours, one draw for each view and channel, that fades linearly over a render.
 
     One draw for a whole channel is what the authors' published code does; it moves colours about and adds no grain.
 
-    Parameters
+    Attributes
     ----------
     std
         Strength at the first step, in units of the image at this place of the chain; 0.5 in the paper.
     steps
-        Passes after which the noise is gone. The transform counts its calls, so make a new one for each render.
+        Steps after which the noise is gone; those of the render when None (400, the paper's, in Lucent's loop).
     """
-    calls = 0
 
-    def transform(images: Tensor) -> Tensor:
-        nonlocal calls
-        remaining = max(0.0, 1 - calls / steps)
-        calls += 1
-        draw = torch.randn((*images.shape[:2], 1, 1), device=images.device, dtype=images.dtype)
-        return images + std * remaining * draw
+    std: float = 0.5
 
-    return transform
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """See :class:`Transform`."""
+        remaining = max(0.0, 1 - draw.step / self._over(draw))
+        noise = draw.normal(views.copies, 3, 1, 1) * (self.std * remaining)
+        return views.recoloured(torch.ones_like(noise), noise)
 
 
-def circular_shift(pixels: int = 32) -> Transform:
-    """Shift all images by one random offset; what leaves at one border comes in at the other, so none is lost.
+@dataclass(frozen=True)
+class CircularShift(Transform):
+    """Move all views of an image by one random offset; what leaves at one border comes in at the other.
 
-    Parameters
+    Attributes
     ----------
     pixels
         Largest shift in pixels, either way and along both axes; 32 in the paper.
     """
 
-    def transform(images: Tensor) -> Tensor:
-        return _roll(images, pixels, pixels)
+    pixels: int = 32
 
-    return transform
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """See :class:`Transform`."""
+        down, right = draw.integers(-self.pixels, self.pixels, 2).unbind(1)
+        return views.rolled(down, right)
 
 
-def relative_shift(fraction: float = 0.125) -> Transform:
-    """Shift as :func:`circular_shift` does, by a share of the image, so that it suits images of any size.
+@dataclass(frozen=True)
+class RelativeShift(Transform):
+    """Move as :class:`CircularShift` does, by a share of the image, so that it suits images of any size.
 
-    Parameters
+    Attributes
     ----------
     fraction
         Largest shift as a fraction of the image's height and width, either way.
     """
 
-    def transform(images: Tensor) -> Tensor:
-        height, width = images.shape[2:]
-        return _roll(images, round(fraction * height), round(fraction * width))
+    fraction: float = 0.125
 
-    return transform
-
-
-def _roll(images: Tensor, largest_down: int, largest_right: int) -> Tensor:
-    offsets = [int(torch.randint(-largest, largest + 1, ())) for largest in (largest_down, largest_right)]
-    return images.roll(offsets, dims=(2, 3))
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """See :class:`Transform`."""
+        down, right = (round(self.fraction * side) for side in views.size)
+        return views.rolled(draw.integers(-down, down), draw.integers(-right, right))
 
 
-def pixel_noise(std: float = 0.08) -> Transform:
-    """Add Gaussian noise to every pixel.
+@dataclass(frozen=True)
+class PixelNoise(Transform):
+    """Add Gaussian noise to every pixel of every view.
 
-    Parameters
+    Attributes
     ----------
     std
         Strength in units of the image at this place of the chain.
     """
 
-    def transform(images: Tensor) -> Tensor:
-        return images + std * torch.randn_like(images)
+    std: float = 0.08
 
-    return transform
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """See :class:`Transform`."""
+        pixels = views.pixels
+        return Views.of(pixels + draw.normal(views.copies, *pixels.shape[2:]) * self.std)
 
 
-def random_crops(crops: int = 8, sides: tuple[float, float] = (0.5, 0.25), steps: int = 256) -> Transform:
-    """Replace each image by random square crops of it, resized to the image's size (Fel et al. 2023).
+@dataclass(frozen=True)
+class RandomCrops(_Fading):
+    """Random square crops of each view, resized to its size (Fel et al. 2023, arXiv 2306.06805).
 
-    Parameters
+    Attributes
     ----------
     crops
-        Crops of each image.
+        Crops of each view.
     sides
-        Mean side of the crops at the first and the last step, as a fraction of the image's.
+        Mean side of the crops at the first and the last step, as a fraction of the view's.
     steps
-        Passes over which the side changes linearly. The transform counts its calls, so make a new one for each render.
+        Steps over which the side changes linearly; those of the render when None (400 in Lucent's loop).
     """
-    calls = 0
 
-    def transform(images: Tensor) -> Tensor:
-        nonlocal calls
-        progress = min(1.0, calls / max(1, steps - 1))
-        calls += 1
-        mean = sides[0] + (sides[1] - sides[0]) * progress
-        count = crops * len(images)
-        draws = torch.randn((3, count), device=images.device, dtype=images.dtype)
-        side = (mean + 0.05 * draws[0]).clamp(0.05, 1.0)
-        # Centres in grid_sample's coordinates, in which the image spans [-1, 1]; crops stay inside the image.
-        centres = torch.minimum(torch.maximum(0.3 * draws[1:], side - 1), 1 - side)
-        zeros = torch.zeros_like(side)
-        rows = torch.stack([torch.stack([side, zeros, centres[0]], -1), torch.stack([zeros, side, centres[1]], -1)], 1)
-        copies = images.repeat_interleave(crops, dim=0)
-        grid = functional.affine_grid(rows, list(copies.shape), align_corners=False)
-        return functional.grid_sample(copies, grid, align_corners=False, padding_mode="reflection")
+    crops: int = 8
+    sides: tuple[float, float] = (0.5, 0.25)
 
-    return transform
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """See :class:`Transform`."""
+        progress = min(1.0, draw.step / max(1, self._over(draw) - 1))
+        mean = self.sides[0] + (self.sides[1] - self.sides[0]) * progress
+        views = views.repeated(self.crops)
+        draws = draw.normal(3, views.copies)
+        side = (mean + 0.05 * draws[:, 0]).clamp(0.05, 1.0)
+        # Centres in halves of the view's sides; crops stay inside the view.
+        centres = torch.minimum(torch.maximum(0.3 * draws[:, 1:], side[:, None] - 1), 1 - side[:, None])
+        height, width = views.size
+        right, down = centres[:, 0] * (width / 2), centres[:, 1] * (height / 2)
+        return views.moved(_affine(side, 0, right, 0, side, down), mirrored=True)
+
+
+@dataclass(frozen=True)
+class Pad(Transform):
+    """A frame around each view; ``pad(12, mode="constant", constant_value=0.5)`` of Lucent's standard transforms.
+
+    Attributes
+    ----------
+    pixels
+        Its width in pixels.
+    value
+        Its colour.
+    """
+
+    pixels: int = 12
+    value: float = 0.5
+
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """See :class:`Transform`."""
+        return views.padded(self.pixels, self.value)
+
+
+@dataclass(frozen=True)
+class Jitter(Transform):
+    """Move each view down and to the right, black coming in; Lucent's ``jitter``.
+
+    Attributes
+    ----------
+    pixels
+        The shift is drawn from 0 … ``pixels - 1``, along either axis.
+    """
+
+    pixels: int = 8
+
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """See :class:`Transform`."""
+        right, down = draw.integers(0, self.pixels - 1, views.copies, 2).float().neg().unbind(-1)
+        return views.moved(_affine(1, 0, right, 0, 1, down))
+
+
+@dataclass(frozen=True)
+class RandomScale(Transform):
+    """Magnify each view by a factor drawn from several; Lucent's ``random_scale``.
+
+    A view that becomes smaller gets a black frame, as in Lucent.
+
+    Attributes
+    ----------
+    scales
+        The factors.
+    """
+
+    scales: tuple[float, ...] = tuple(1 + (i - 5) / 50 for i in range(11))
+
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """See :class:`Transform`."""
+        factor = draw.choice(self.scales, views.copies)
+        height, width = views.size if views.frame is None else views.frame.unbind(-1)
+        down, across = (factor * height).ceil(), (factor * width).ceil()
+        frame = torch.stack(
+            [side + 2 * ((old - side) / 2).ceil().clamp(min=0) for old, side in ((height, down), (width, across))],
+            dim=-1,
+        )
+        # The corners of one lie on those of the other (Lucent upsamples with align_corners=True).
+        return views.moved(_affine((width - 1) / (across - 1), 0, 0, 0, (height - 1) / (down - 1), 0), frame)
+
+
+@dataclass(frozen=True)
+class RandomRotate(Transform):
+    """Turn each view about its centre by an angle drawn from several, black coming in; Lucent's ``random_rotate``.
+
+    Attributes
+    ----------
+    degrees
+        The angles, anticlockwise.
+    """
+
+    degrees: tuple[float, ...] = (*range(-10, 11), 0, 0, 0, 0, 0)
+
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """See :class:`Transform`."""
+        angle = draw.choice(self.degrees, views.copies) * (math.pi / 180)
+        cos, sin = angle.cos(), angle.sin()
+        return views.moved(_affine(cos, -sin, 0, sin, cos, 0))
+
+
+LUCENTS_STANDARD = (Pad(), Jitter(8), RandomScale(), RandomRotate(), Jitter(4))
+
+
+def _affine(*entries: Tensor | float) -> Tensor:
+    """Matrices ``(N, copies, 2, 3)`` of entries row by row, each a number or ``(N, copies)``."""
+    like = next(entry for entry in entries if isinstance(entry, Tensor))
+    zero = torch.zeros_like(like)
+    columns = [entry if isinstance(entry, Tensor) else zero + entry for entry in entries]
+    return torch.stack(columns, dim=-1).reshape(*like.shape, 2, 3)
+
+
+ensemble = Ensemble
+color_shift = ColorShift
+circular_shift = CircularShift
+relative_shift = RelativeShift
+pixel_noise = PixelNoise
+
+
+def gaussian_noise(std: float = 0.5, steps: int = 400) -> GaussianNoise:
+    """:class:`GaussianNoise` that fades over so many passes of Lucent's loop."""
+    return GaussianNoise(std=std, steps=steps)
+
+
+def random_crops(crops: int = 8, sides: tuple[float, float] = (0.5, 0.25), steps: int = 256) -> RandomCrops:
+    """:class:`RandomCrops` whose sides change over so many passes of Lucent's loop."""
+    return RandomCrops(crops=crops, sides=sides, steps=steps)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -320,6 +321,19 @@ class AdaptedModel(nn.Module):
         CaptumViTError
             Gradient checkpointing is on, or the model was restored.
         """
+        with self.collector(names)() as maps:
+            yield maps
+
+    def collector(self, names: Iterable[str]) -> Callable[[], AbstractContextManager[dict[str, Tensor]]]:
+        """What opens :meth:`collect` again and again: looks at the model once, and not every time.
+
+        Raises
+        ------
+        AddressError
+            There is no such site.
+        CaptumViTError
+            Gradient checkpointing is on, or the model was restored.
+        """
         wanted = frozenset(self.site(name).name for name in names)
         if any(getattr(module, "grad_checkpointing", False) for module in self.model.modules()):
             raise CaptumViTError(
@@ -328,8 +342,7 @@ class AdaptedModel(nn.Module):
             )
         if not probe.is_installed(self.model, self._pass):
             raise CaptumViTError(f"{self.model_name} was restored and has no probes; adapt it again")
-        with self._pass.until(wanted) as maps:
-            yield maps
+        return partial(self._pass.until, wanted)
 
     def restore(self) -> None:
         """Take the probes off the model's path; the model is then as it was before :func:`adapt`."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -119,16 +119,3 @@ class LayerOutputs:
                 raise StopForward(output)
 
         return hook
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Context in which no parameter of ``model`` asks for a gradient."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)

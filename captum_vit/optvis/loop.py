@@ -1,0 +1,188 @@
+"""The render loop: one batch of neurons, step by step, without a look at the device until the last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from captum_vit.optvis.foreign import stages
+from captum_vit.optvis.losses import Target, losses_of
+from captum_vit.optvis.penalties import Penalty
+from captum_vit.optvis.plan import RenderPlan
+from captum_vit.optvis.randomness import Draws, stream_key
+from captum_vit.optvis.results import Render
+from captum_vit.optvis.views import Views
+from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.probes.grid import Size
+
+# Of the losses under float16, whose smallest numbers gradients of means over patches fall short of.
+_FIRST_SCALE, _GROWTH = 2.0**14, 2.0 ** (1 / 64)
+
+
+class RenderLoop:
+    """The optimization of one batch of neurons.
+
+    The images are the rows of one parameter tensor, and everything that is done to it is done row by row, so that each
+    image moves as it would alone. The number of operations does not depend on the number of rows, and no step reads
+    from the device: what a step finds out stays there until :meth:`finish`.
+
+    Parameters
+    ----------
+    vit
+        The adapted model; a frozen twin (:func:`captum_vit.probes.twin.frozen_twin`) spares memory.
+    targets
+        What the images are optimized for.
+    plan
+        How.
+    """
+
+    def __init__(self, vit: AdaptedModel, targets: Sequence[Target], plan: RenderPlan) -> None:
+        parameter = next(vit.parameters())
+        recipe, device = plan.recipe, parameter.device
+        self.targets = targets
+        self.plan = plan
+        self.device = device
+        self.dtype = torch.float32 if parameter.dtype in (torch.bfloat16, torch.float16) else parameter.dtype
+        self.model_dtype = parameter.dtype
+        self.draws = Draws([stream_key(plan.seed, target.name) for target in targets], plan.steps, device)
+        self.decode = recipe.parametrization.decoder(plan.size, device)
+        self.parameters = self._start().requires_grad_()
+        self.descent = recipe.optimizer.descent(self.parameters)
+        self.stages = stages(recipe.transforms)
+        self.best = self.parameters.detach().clone() if recipe.finish == "best" else None
+        self.lowest = torch.full((len(targets),), torch.inf, device=device)
+        self.history = torch.full((len(targets), plan.steps), torch.nan, device=device)
+        self.finite = torch.ones_like(self.history, dtype=torch.bool)
+        self.scale = torch.full((len(targets),), _FIRST_SCALE, device=device) if plan.dtype == "float16" else None
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=device).view(1, 1, -1, 1, 1)
+            for values in (vit.preprocessing.mean, vit.preprocessing.std)
+        )
+        self.normalization = 1 / std, -mean / std
+        self.losses = losses_of(vit, targets, self.images)
+
+    def images(self) -> Tensor:
+        """The images as they are, ``(N, 3, H, W)`` in [0, 1]."""
+        return self.decode(self.parameters)
+
+    def steps(self) -> Iterator[int]:
+        """Take the steps one by one."""
+        with self.losses:
+            for step in range(self.plan.steps):
+                self._step(step)
+                yield step
+
+    def _step(self, step: int) -> None:
+        recipe = self.plan.recipe
+        views = Views.of(self.images()[:, None])
+        for number, stage in enumerate(self.stages):
+            views = stage.apply(views, self.draws.at(step, number + 1))
+        losses = self._losses(views)
+        self.history[:, step] = losses.detach()
+        if isinstance(recipe.penalty, Penalty):
+            total = losses + recipe.penalty.of(views)
+        elif recipe.penalty is not None:
+            total = losses + recipe.penalty(views.pixels.expand(-1, views.copies, -1, -1, -1))
+        else:
+            total = losses
+        gradient, stays = self._gradient(total, step)
+        if self.best is not None:
+            self._remember_best(losses.detach())
+        self.descent.step(gradient, stays, recipe.rate(step, self.plan.steps))
+        with torch.no_grad():
+            recipe.parametrization.project(self.parameters)
+
+    def _losses(self, views: Views) -> Tensor:
+        """Losses ``(N,)`` of the targets on their views."""
+        inputs = views.recoloured(*self.normalization).at_size(self.plan.input_size)
+        if inputs.shape[1] != views.copies:
+            inputs = inputs.expand(-1, views.copies, -1, -1, -1)
+        dtype = self.plan.torch_dtype
+        with torch.autocast(self.device.type, dtype, enabled=dtype != self.model_dtype):
+            return self.losses(inputs.flatten(0, 1).to(self.model_dtype), views.copies)
+
+    def _gradient(self, total: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Gradient of the parameters, and for each image, ``(N, 1, ...)``, whether it stays where it is.
+
+        One neuron's overflow must not stop the others: its gradient is zero then, and its image does not move.
+        """
+        scaled = total if self.scale is None else total * self.scale
+        (gradient,) = torch.autograd.grad(scaled.sum(), self.parameters)
+        # A norm is finite if all that it is of is.
+        whole = (torch.linalg.vector_norm(gradient.flatten(1), dim=1) + total.detach()).isfinite()
+        rows = (-1, *[1] * (gradient.ndim - 1))
+        if self.scale is None:
+            self.finite[:, step] = whole
+        else:
+            # A gradient that overflows asks for a smaller scale, and is no fault unless that cannot be had.
+            gradient = gradient / self.scale.view(rows)
+            self.finite[:, step] = whole | ((self.scale > 1) & total.detach().isfinite())
+            self.scale = torch.where(whole, self.scale * _GROWTH, self.scale / 2).clamp_(1, 2.0**24)
+        stays = ~whole.view(rows)
+        return gradient.masked_fill_(stays, 0), stays
+
+    @torch.no_grad()
+    def _remember_best(self, losses: Tensor) -> None:
+        assert self.best is not None
+        better = losses < self.lowest
+        self.lowest = torch.where(better, losses, self.lowest)
+        self.best = torch.where(better.view(-1, *[1] * (self.best.ndim - 1)), self.parameters, self.best)
+
+    @torch.no_grad()
+    def _start(self) -> Tensor:
+        return self.plan.recipe.parametrization.start(self.plan.size, self.draws.at(0, 0)).to(self.dtype)
+
+    @torch.no_grad()
+    def finish(self) -> list[Render]:
+        """The results, after the last step."""
+        first, images = self.decode(self._start()), self.images().detach()
+        with self.losses:
+            starts, activations = (-self._losses(Views.of(each[:, None])) for each in (first, images))
+            if self.best is not None:
+                best = self.decode(self.best)
+                reached = -self._losses(Views.of(best[:, None]))
+                better = reached > activations
+                activations = torch.where(better, reached, activations)
+                images = torch.where(better[:, None, None, None], best, images)
+        changes = (images - first).abs().amax(dim=(1, 2, 3))
+        numbers = torch.stack((activations, starts, changes), dim=1).tolist()
+        pixels = images.permute(0, 2, 3, 1).float().cpu().numpy()
+        history, finite = (-self.history).cpu().numpy(), self.finite.cpu()
+        settings = self.plan.settings
+        return [
+            Render(
+                neuron=target.name,
+                image=pixels[index].copy(),
+                history=history[index].copy(),
+                activation=numbers[index][0],
+                start=numbers[index][1],
+                settings=settings,
+                problem=_problem(target, finite[index], *numbers[index]),
+            )
+            for index, target in enumerate(self.targets)
+        ]
+
+
+def _problem(target: Target, finite: Tensor, activation: float, start: float, change: float) -> str | None:
+    """What is wrong with a finished render, in words."""
+    if not finite.all():
+        return f"the loss was not finite from step {int(finite.int().argmin()) + 1} on"
+    if change < 0.5 / 255:
+        return "the image never changed: the neuron gives no gradient"
+    if not activation > start:
+        return f"dead: the activation never rose above its start ({activation:.3g}, at first {start:.3g})"
+    if target.neuron is not None and activation <= 0:
+        # GELU is negative below zero and rises towards zero: what silences a neuron can look like progress.
+        return f"silenced and not excited: the finished activation is {activation:.3g}"
+    return None
+
+
+def copies_of(plan: RenderPlan, size: Size | None = None) -> int:
+    """Number of views that a plan's recipe makes of each image."""
+    draws = Draws([stream_key(0, "")], 1, torch.device("cpu"))
+    views = Views.of(torch.zeros(1, 1, 3, *(size or plan.size)))
+    for number, stage in enumerate(stages(plan.recipe.transforms)):
+        views = stage.apply(views, draws.at(0, number + 1))
+    return views.copies

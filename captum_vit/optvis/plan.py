@@ -1,0 +1,169 @@
+"""The plan of a render: all that its images depend on but the neurons, resolved once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, TypedDict
+
+import torch
+
+from captum_vit.errors import DescriptionError, PlanError
+from captum_vit.optvis.recipe import Recipe
+from captum_vit.optvis.recipes import find_recipe
+from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.probes.grid import Size
+from captum_vit.storage.fingerprint import describe, weights_sha256
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEFAULT_RECIPE = "ghiasi2022"
+
+
+class PlanSettings(TypedDict, total=False):
+    """What a caller may say of a plan; see :meth:`RenderPlan.of`."""
+
+    recipe: str | Recipe
+    steps: int | None
+    size: int | Size | None
+    seed: int
+    dtype: str | torch.dtype | None
+    origin: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RenderPlan:
+    """What a render is.
+
+    Attributes
+    ----------
+    recipe
+        How images are optimized.
+    steps
+        Number of steps.
+    size
+        (height, width) of the images in pixels.
+    input_size
+        (height, width) at which the model sees them.
+    seed
+        Of the random numbers.
+    dtype
+        Number format of the forward pass: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    device
+        Kind of device: ``"cpu"``, ``"cuda"`` ...
+    model
+        The model's class, the checksum of its weights, its preprocessing, and where it comes from.
+    """
+
+    recipe: Recipe
+    steps: int
+    size: Size
+    input_size: Size
+    seed: int
+    dtype: str
+    device: str
+    model: Mapping[str, Any] = field(hash=False)
+
+    @classmethod
+    def of(
+        cls,
+        vit: AdaptedModel,
+        *,
+        recipe: str | Recipe = DEFAULT_RECIPE,
+        steps: int | None = None,
+        size: int | Size | None = None,
+        seed: int = 0,
+        dtype: str | torch.dtype | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> RenderPlan:
+        """Resolve what was said, and what was not, for a model.
+
+        Parameters
+        ----------
+        vit
+            The adapted model, with its weights, on its device.
+        recipe
+            Name of a recipe, or a recipe; see :mod:`captum_vit.optvis.recipes`.
+        steps
+            Number of steps; the recipe's own when not given.
+        size
+            Side of the images in pixels, or (height, width); the model's input size when not given. A model that takes
+            one size only sees the image resized to it.
+        seed
+            Seed of the random numbers.
+        dtype
+            Number format of the forward pass, as torch's or by its name; the weights' own when not given. What needs
+            more precision (normalization layers, the image, losses) keeps it.
+        origin
+            What tells this model from others of its class, such as its name and weights; recorded.
+
+        Raises
+        ------
+        RecipeError
+            There is no such recipe.
+        PlanError
+            A number of steps, a size or a dtype means nothing.
+        """
+        recipe = find_recipe(recipe)
+        parameter = next(vit.parameters())
+        steps = recipe.steps if steps is None else steps
+        if steps < 1:
+            raise PlanError(f"steps is {steps}; give at least 1")
+        pixels = vit.preprocessing.size if size is None else (size, size) if isinstance(size, int) else tuple(size)
+        if len(pixels) != 2 or min(pixels) < 1:
+            raise PlanError(f"size is {size}; give a side in pixels, or (height, width), of at least 1")
+        height, width = pixels
+        return cls(
+            recipe=recipe,
+            steps=steps,
+            size=(height, width),
+            input_size=(height, width) if vit.preprocessing.any_size else vit.preprocessing.size,
+            seed=seed,
+            dtype=_dtype_name(parameter.dtype if dtype is None else dtype),
+            device=parameter.device.type,
+            model={
+                "model": vit.model_name,
+                "weights_sha256": weights_sha256(vit.model),
+                "mean": list(vit.preprocessing.mean),
+                "std": list(vit.preprocessing.std),
+                **(origin or {}),
+            },
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The whole plan, and versions, in words and numbers that JSON holds; what two equal plans share."""
+        try:
+            sha256, content = self.recipe.sha256, describe(self.recipe)
+        except DescriptionError as error:  # then no other run can be known to have had the same
+            sha256, content = None, str(error)
+        return {
+            **self.model,
+            "recipe": self.recipe.name,
+            "recipe_sha256": sha256,
+            "recipe_content": content,
+            "source": self.recipe.source,
+            "steps": self.steps,
+            "size": list(self.size),
+            "input_size": list(self.input_size),
+            "seed": self.seed,
+            "dtype": self.dtype,
+            "device": self.device,
+            "versions": {name: version(name) for name in ("captum-vit", "torch", "timm", "numpy")},
+        }
+
+    def repeats(self, settings: Mapping[str, Any]) -> bool:
+        """Whether :attr:`settings` that were kept are those of this plan, in every detail."""
+        return settings.get("recipe_sha256") is not None and dict(settings) == self.settings
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """:attr:`dtype` as PyTorch's."""
+        return DTYPES[self.dtype]
+
+
+def _dtype_name(dtype: str | torch.dtype) -> str:
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise PlanError(f'no dtype "{name}" to render in; use {", ".join(DTYPES)}')
+    return name

@@ -1,0 +1,203 @@
+"""The augmented views of a batch of images: what transforms did to them, carried out in a few operations at the end.
+
+Changes of colour and of place are maps with a handful of numbers each. Views compose them, and look at pixels once:
+eight copies of an image in eight colours cost one product over the copies, and none over their history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from captum_vit.probes.grid import Size
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Where each view looks: an affine map from the pixels of a frame to those of the images.
+
+    Attributes
+    ----------
+    matrix
+        ``(N, copies, 2, 3)``: from (x, y, 1) in pixels from the frame's centre to (x, y) from the image's centre.
+    frame
+        (height, width) of the frame in pixels, for each view its own: ``(N, copies, 2)``.
+    size
+        The frame's size where it is shown as it is.
+    mirrored
+        Whether what lies outside the image mirrors it; zero otherwise.
+    """
+
+    matrix: Tensor
+    frame: Tensor
+    size: Size
+    mirrored: bool = False
+
+
+@dataclass(frozen=True)
+class Views:
+    """Several views of each image of a batch.
+
+    Attributes
+    ----------
+    images
+        The images, ``(N, copies, 3, height, width)``, or ``(N, 1, 3, height, width)`` where all views of an image have
+        the same origin.
+    copies
+        Number of views of each image.
+    scale, offset
+        Factor and summand of each view and channel, ``(N or 1, copies or 1, 3, 1, 1)``, not yet applied.
+    warp
+        Where each view looks, not yet applied; it comes before scale and offset.
+    """
+
+    images: Tensor
+    copies: int
+    scale: Tensor | None = None
+    offset: Tensor | None = None
+    warp: Warp | None = None
+
+    @classmethod
+    def of(cls, images: Tensor) -> Views:
+        """Views that are the images ``(N, copies, 3, height, width)`` themselves."""
+        return cls(images, images.shape[1])
+
+    @property
+    def size(self) -> Size:
+        """(height, width) in pixels."""
+        if self.warp is not None:
+            return self.warp.size
+        height, width = self.images.shape[-2:]
+        return height, width
+
+    def settled(self) -> Views:
+        """The same views, with all that was composed carried out."""
+        return Views(self.pixels, self.copies)
+
+    def repeated(self, times: int) -> Views:
+        """Each view so many times, one after the other."""
+        if self.copies == 1 and self.warp is None:
+            return replace(self, copies=times)  # what there is serves all
+        pixels = self.pixels.expand(-1, self.copies, -1, -1, -1)
+        return Views.of(pixels.repeat_interleave(times, dim=1))
+
+    def recoloured(self, scale: Tensor, offset: Tensor) -> Views:
+        """``scale * view + offset``, each ``(N or 1, copies or 1, 3, 1, 1)``."""
+        if self.scale is None or self.offset is None:
+            return replace(self, scale=scale, offset=offset)
+        return replace(self, scale=self.scale * scale, offset=torch.addcmul(offset, self.offset, scale))
+
+    def rolled(self, down: Tensor, right: Tensor) -> Views:
+        """All views of an image moved by ``(N,)`` pixels; what leaves at one border comes in at the other."""
+        if self.warp is not None:
+            return self.settled().rolled(down, right)
+        rolled: Tensor = _Roll.apply(self.images, down, right)
+        return replace(self, images=rolled)
+
+    def padded(self, pixels: int, value: float) -> Views:
+        """A frame of so many pixels of one value around each view."""
+        plain = self if self.scale is None and self.warp is None else self.settled()
+        return replace(plain, images=functional.pad(plain.images, [pixels] * 4, value=value))
+
+    def moved(self, matrix: Tensor, frame: Tensor | None = None, *, mirrored: bool = False) -> Views:
+        """Look through an affine map.
+
+        Parameters
+        ----------
+        matrix
+            ``(N, copies or 1, 2, 3)``: from (x, y, 1) in the new frame to (x, y) in the present one, in pixels from the
+            centre of each.
+        frame
+            (height, width) of the new frame in pixels, ``(N, copies or 1, 2)``; the present one when not given.
+        mirrored
+            Whether what lies outside the image mirrors it; zero otherwise.
+        """
+        if self.scale is not None or (self.warp is not None and self.warp.mirrored != mirrored):
+            return self.settled().moved(matrix, frame, mirrored=mirrored)
+        matrix = matrix.expand(-1, self.copies, -1, -1)
+        if self.warp is None:
+            height, width = self.size
+            if frame is None:
+                frame = matrix.new_empty(*matrix.shape[:2], 2)
+                frame[..., 0], frame[..., 1] = height, width
+            return replace(self, warp=Warp(matrix, frame, self.size, mirrored))
+        linear = self.warp.matrix[..., :2]
+        both = linear @ matrix
+        both[..., 2] += self.warp.matrix[..., 2]
+        return replace(self, warp=replace(self.warp, matrix=both, frame=self.warp.frame if frame is None else frame))
+
+    @property
+    def frame(self) -> Tensor | None:
+        """(height, width) of each view's own frame in pixels, ``(N, copies, 2)``; None where all have one size."""
+        return None if self.warp is None else self.warp.frame
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """The views, ``(N, copies, 3, height, width)``; with one copy for all where they are alike."""
+        return self.at_size(self.size)
+
+    def at_size(self, size: Size) -> Tensor:
+        """The views resized to ``(height, width)`` pixels, bilinearly; see :attr:`pixels`."""
+        images = _resized(self.images, size) if self.warp is None else _warped(self.images, self.warp, size)
+        if self.scale is None or self.offset is None:
+            return images
+        return torch.addcmul(self.offset, images, self.scale)
+
+
+def _resized(images: Tensor, size: Size) -> Tensor:
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    flat = functional.interpolate(images.flatten(0, 1), size=size, mode="bilinear", align_corners=False, antialias=True)
+    return flat.reshape(*images.shape[:3], *size)
+
+
+def _warped(images: Tensor, warp: Warp, size: Size) -> Tensor:
+    """The views by one interpolation, whatever was composed."""
+    (height, width), (rows, columns) = images.shape[-2:], size
+    # From grid_sample's coordinates of the output, in which the frame spans [-1, 1], to those of the image.
+    matrix = warp.matrix.clone()
+    matrix[..., :2] *= warp.frame.flip(-1)[..., None, :] / 2
+    matrix[..., 0, :] *= 2 / width
+    matrix[..., 1, :] *= 2 / height
+    count, copies = matrix.shape[:2]
+    grid = functional.affine_grid(matrix.flatten(0, 1), [count * copies, 3, rows, columns], align_corners=False)
+    mode = "reflection" if warp.mirrored else "zeros"
+    if images.shape[1] == 1:
+        # One image, seen several times: the views below one another are one wide look at it.
+        grid = grid.unflatten(0, (count, copies)).flatten(1, 2)
+        seen = functional.grid_sample(images[:, 0], grid, align_corners=False, padding_mode=mode)
+        return seen.reshape(count, 3, copies, rows, columns).transpose(1, 2)
+    seen = functional.grid_sample(images.flatten(0, 1), grid, align_corners=False, padding_mode=mode)
+    return seen.reshape(count, copies, 3, rows, columns)
+
+
+class _Roll(torch.autograd.Function):
+    """Circular shifts, each image its own; a permutation, whose gradient is the permutation back: nothing is summed."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+        """Images ``(N, copies, 3, H, W)``, moved by ``(N,)`` pixels down and to the right."""
+        ctx.save_for_backward(down, right)
+        return _roll(images, down, right)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Moved back."""
+        down, right = ctx.saved_tensors
+        return _roll(gradient, -down, -right), None, None
+
+
+def _roll(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    rows = (torch.arange(height, device=images.device) - down[:, None]) % height
+    columns = (torch.arange(width, device=images.device) - right[:, None]) % width
+    places = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
+    moved = images.flatten(3).gather(3, places[:, None, None].expand(-1, *images.shape[1:3], -1))
+    return moved.reshape(images.shape)
