@@ -131,12 +131,19 @@ class SiteHook:
         tokens: Tensor = args[0]
         site, (rows, columns) = self._arrived(tokens)
         probe = self.probes[site.key]
-        prefix_probe = self.prefix_probes[site.key] if site.prefix_tokens else None
         prefix, patches = tokens[:, : site.prefix_tokens], tokens[:, site.prefix_tokens :]
-        patch_map = probe(patches.unflatten(1, (rows, columns)).permute(0, 3, 1, 2))
-        if prefix_probe is not None:
-            prefix = prefix_probe(prefix.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
+        given = patches.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+        patch_map = probe(given)
+        untouched = patch_map is given and not patch_map.requires_grad
+        if site.prefix_tokens:
+            given = prefix.transpose(1, 2).unsqueeze(2)
+            prefix_map = self.prefix_probes[site.key](given)
+            untouched = untouched and prefix_map is given and not prefix_map.requires_grad
+            prefix = prefix_map.squeeze(2).transpose(1, 2)
         self.forward_pass.arrive(site, patch_map)
+        # Views of the tokens came back, and no gradient will be asked of them: they need not be put together again.
+        if untouched:
+            return None
         patches = patch_map.flatten(2).transpose(1, 2)
         return (torch.cat((prefix, patches), dim=1) if site.prefix_tokens else patches, *args[1:])
 
