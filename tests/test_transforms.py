@@ -225,9 +225,9 @@ def test_the_five_standard_transforms_in_a_row_are_lucents(seed, monkeypatch):
     for transform in LUCENTS_STANDARD:
         views = transform.apply(views, numbers)
     ours = views.at_size((120, 120))[0]
-    assert (inner(ours, 24) - inner(expected, 24)).abs().max() < 0.08
-    # The grey frame and the black corners, too.
-    assert np.corrcoef(ours.flatten(), expected.flatten())[0, 1] > 0.97
+    assert (inner(ours, 26) - inner(expected, 26)).abs().max() < 0.08
+    # The frame, too, but for the strips that Lucent cuts off before it turns what is left.
+    assert np.corrcoef(ours.flatten(), expected.flatten())[0, 1] > 0.93
 
 
 def test_the_standard_transforms_draw_from_lucents_distributions():

@@ -20,8 +20,8 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)  # what each round adds to the two words of the key
 _ROUNDS = 10
 
-# Numbers of one purpose that are computed at once for coming steps: few and large operations instead of many small.
-_AHEAD = 2**18
+# Numbers of one purpose and neuron that are computed at once for coming steps: few large operations, not many small.
+_AHEAD = 2**13
 # Draws of one transform in one step.
 _DRAWS_A_TRANSFORM = 64
 
@@ -94,7 +94,7 @@ class Draws:
 
     def words(self, step: int, purpose: int, count: int) -> Tensor:
         """Words ``(N, count)``: int64 in [0, 2**32)."""
-        ahead = max(1, min(self.steps, _AHEAD // (len(self.keys) * count)))
+        ahead = max(1, min(self.steps, _AHEAD // count))
         first, table = self._tables.get((purpose, count), (0, None))
         if table is None or not first <= step < first + len(table):
             first, table = step, self._compute(step, ahead, purpose, count)

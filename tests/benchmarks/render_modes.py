@@ -1,6 +1,6 @@
 """What half precision and torch.compile gain a render, and what they change: ratios to float32, alternating runs.
 
-Compiling is not offered by `captum_vit.render`, as it wins nothing on a CPU; here the model inside the loop is compiled.
+Compiling is not offered by `captum_vit.render`, as it wins nothing on a CPU; here the model in the loop is compiled.
 
 python tests/benchmarks/render_modes.py [MODEL] [--site 5] [--neurons 1] [--steps 4] [--runs 5] [--device cpu]
 """
