@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 from captum_vit.cards.photos import Photo, most_activating
 from captum_vit.errors import CardError
-from captum_vit.optvis.recipe import Recipe
-from captum_vit.optvis.recipes import find_recipe
+from captum_vit.optvis.plan import PlanSettings, RenderPlan, resolve
 from captum_vit.optvis.rendering import render
 from captum_vit.optvis.results import Render, Renders
 from captum_vit.probes.adapted import AdaptedModel
@@ -98,25 +98,15 @@ def neuron_card(
     photos: Sequence[str | Path] | TopImages,
     *,
     k: int = DEFAULT_PHOTOS,
-    recipe: str | Recipe = DEFAULT_RECIPE,
-    steps: int | None = None,
-    seed: int = 0,
+    plan: RenderPlan | None = None,
     batch_size: int = 8,
     model: str | None = None,
     progress: bool = True,
+    **settings: Unpack[PlanSettings],
 ) -> Card:
     """Make the card of one neuron; :func:`neuron_cards` for one address, with the same parameters and errors."""
     (card,) = neuron_cards(
-        vit,
-        [address],
-        photos,
-        k=k,
-        recipe=recipe,
-        steps=steps,
-        seed=seed,
-        batch_size=batch_size,
-        model=model,
-        progress=progress,
+        vit, [address], photos, k=k, plan=plan, batch_size=batch_size, model=model, progress=progress, **settings
     )
     return card
 
@@ -127,12 +117,11 @@ def neuron_cards(
     photos: Sequence[str | Path] | TopImages,
     *,
     k: int = DEFAULT_PHOTOS,
-    recipe: str | Recipe = DEFAULT_RECIPE,
-    steps: int | None = None,
-    seed: int = 0,
+    plan: RenderPlan | None = None,
     batch_size: int = 8,
     model: str | None = None,
     progress: bool = True,
+    **settings: Unpack[PlanSettings],
 ) -> tuple[Card, ...]:
     """Make the cards of many neurons, with one pass over the photos for all of them.
 
@@ -149,14 +138,17 @@ def neuron_cards(
         :func:`captum_vit.top_images`, and then only the photos that the cards show are read.
     k
         Photos on a card; fewer where there are fewer.
-    recipe, steps, seed
-        How to optimize the images, as for :func:`captum_vit.render`.
+    plan
+        How to optimize the images, instead of ``settings``.
     batch_size
         Photos in memory and neurons rendered at a time.
     model
         The model's name on the cards; that of its class when not given.
     progress
         Whether to show progress bars with the time left.
+    **settings
+        ``recipe``, ``steps``, ``size``, ``seed``, ``dtype``, as for :meth:`captum_vit.optvis.plan.RenderPlan.of`; the
+        recipe ``fourier`` when none is named.
 
     Raises
     ------
@@ -170,14 +162,16 @@ def neuron_cards(
         The photos were ranked before, and the model, its weights or a photo is not the one of the ranking.
     RecipeError
         There is no such recipe.
+    PlanError
+        A setting means nothing, or there are settings beside a plan.
     """
-    recipe = find_recipe(recipe)
     neurons = [vit.canonical(address) for address in addresses]
     if not neurons:
         raise CardError('no neuron to make a card of; give at least one address, such as "blocks.5:42"')
+    plan = resolve(vit, plan, {"recipe": DEFAULT_RECIPE}, settings)
     top = rank_photos(vit, neurons, photos, k=k, batch_size=batch_size, progress=progress)
     best = most_activating(vit, neurons, top, k=k, batch_size=batch_size, progress=progress)
-    renders = render(vit, neurons, recipe=recipe, steps=steps, seed=seed, batch_size=batch_size, progress=progress)
+    renders = render(vit, neurons, plan=plan, batch_size=batch_size, progress=progress)
     return assemble(renders, best, top, model or vit.model_name)
 
 

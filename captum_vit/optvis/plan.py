@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any, TypedDict
 
@@ -130,7 +131,7 @@ class RenderPlan:
             },
         )
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """The whole plan, and versions, in words and numbers that JSON holds; what two equal plans share."""
         try:
@@ -160,6 +161,33 @@ class RenderPlan:
     def torch_dtype(self) -> torch.dtype:
         """:attr:`dtype` as PyTorch's."""
         return DTYPES[self.dtype]
+
+
+def resolve(vit: AdaptedModel, plan: RenderPlan | None, otherwise: PlanSettings, settings: PlanSettings) -> RenderPlan:
+    """A plan as it was given, or what settings make of it where none was.
+
+    Parameters
+    ----------
+    vit
+        The adapted model.
+    plan
+        The plan; None if there is none.
+    otherwise
+        Settings for what is not said.
+    settings
+        What is said.
+
+    Raises
+    ------
+    RecipeError, PlanError
+        As for :meth:`RenderPlan.of`; and there are settings beside a plan.
+    """
+    if plan is None:
+        said: PlanSettings = {**otherwise, **settings}
+        return RenderPlan.of(vit, **said)
+    if settings:
+        raise PlanError(f"a plan is resolved already; leave {', '.join(settings)} out, or put it into the plan")
+    return plan
 
 
 def _dtype_name(dtype: str | torch.dtype) -> str:

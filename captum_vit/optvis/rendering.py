@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 from captum_vit.errors import PlanError
 from captum_vit.optvis.loop import RenderLoop
 from captum_vit.optvis.losses import Objective, Target
-from captum_vit.optvis.plan import PlanSettings, RenderPlan
+from captum_vit.optvis.plan import PlanSettings, RenderPlan, resolve
 from captum_vit.optvis.results import Render, Renders
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.devices import warn_if_idle
@@ -66,13 +66,10 @@ def render(
     PlanError
         A setting means nothing, or there are settings beside a plan.
     """
-    if plan is not None and settings:
-        raise PlanError(f"a plan is resolved already; leave {', '.join(settings)} out, or put it into the plan")
     asked = [neurons] if isinstance(neurons, str) or callable(neurons) else list(neurons)
     for neuron in asked:
         Target.of(vit, neuron)  # a wrong address is told before weights are read
-    if plan is None:
-        plan = RenderPlan.of(vit, **settings)
+    plan = resolve(vit, plan, {}, settings)
     done: dict[int, Render] = {}
     finished, total = 0, len(asked) * plan.steps
     with progress_bar("Rendering", total, disable=not progress) as advance:
