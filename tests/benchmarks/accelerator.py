@@ -21,8 +21,8 @@ import torch
 from render_step import bare_minimum
 
 import captum_vit
-from captum_vit.optvis.losses import Target
 from captum_vit.optvis.loop import RenderLoop, copies_of
+from captum_vit.optvis.losses import Target
 from captum_vit.optvis.plan import RenderPlan
 from captum_vit.probes.devices import find_device
 from captum_vit.probes.twin import frozen_twin
