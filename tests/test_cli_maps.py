@@ -175,14 +175,14 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(command, monkeypatch):
 def test_an_interruption_keeps_what_is_finished(command, monkeypatch):
     from captum_vit.data import images
 
-    read = images.read_image
+    read = images.open_rgb
 
     def interrupted(path: Path) -> np.ndarray:
         if path.stem == "rocket":
             raise KeyboardInterrupt
         return read(path)
 
-    monkeypatch.setattr(images, "read_image", interrupted)
+    monkeypatch.setattr(images, "open_rgb", interrupted)
     result = run(command, "deit_micro", NEURON, CAT, ROCKET, "--out", "maps", *COMMANDS[command])
     assert result.exit_code == 130
     assert {path.suffix for path in Path("maps").iterdir()} == {".npy", ".png"}

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
+from PIL import Image, ImageOps
+from timm.data import create_transform, resolve_model_data_config
 
-from captum_vit.data.images import find_images, read_image
+import captum_vit
+from captum_vit.data.crop import eval_crop
+from captum_vit.data.dataset import ImageFiles
+from captum_vit.data.images import find_images, open_rgb, read_image
 from captum_vit.errors import CaptumViTError, ImageError
 from captum_vit.models import default_photos
 
@@ -75,6 +81,58 @@ def read_image_without_exif(photo: Image.Image, folder: Path) -> np.ndarray:
     return read_image(folder / "plain.png")
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_of_a_jpeg_becomes_upright(orientation: int, tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = Image.open(default_photos()[0])
+    photo.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    with Image.open(tmp_path / "turned.jpg") as stored:
+        expected = ImageOps.exif_transpose(stored).convert("RGB")
+    opened = open_rgb(tmp_path / "turned.jpg")
+    assert opened.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(opened), np.asarray(expected))
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.jpg"), np.asarray(expected, dtype=np.float32) / 255)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P", "CMYK", "I;16", "F"])
+def test_an_opened_image_is_what_is_read_rounded_to_8_bits(mode: str, tmp_path: Path):
+    # Every value with every opacity.
+    value, opacity = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    stored = {
+        "I;16": lambda: Image.fromarray(value.astype(np.uint16) * 256 + opacity),
+        "F": lambda: Image.fromarray(value.astype(np.float32) / 255),
+        "LA": lambda: Image.merge("LA", [Image.fromarray(value), Image.fromarray(opacity)]),
+        "RGBA": lambda: Image.fromarray(np.stack((value, opacity, value, opacity), axis=2)),
+    }.get(mode, lambda: Image.fromarray(value).convert("RGB").convert(mode))()
+    stored.save(tmp_path / "photo.tif")
+    opened = open_rgb(tmp_path / "photo.tif")
+    assert opened.mode == "RGB"
+    rounded = (read_image(tmp_path / "photo.tif") * 255).round().astype(np.uint8)
+    np.testing.assert_array_equal(np.asarray(opened), rounded)
+
+
+def test_a_transparent_colour_of_a_palette_is_laid_over_white(tmp_path: Path):
+    photo = Image.fromarray(RAMP).convert("RGB").quantize(8)
+    photo.save(tmp_path / "photo.png", transparency=0)
+    clear = np.asarray(photo) == 0
+    assert (np.asarray(open_rgb(tmp_path / "photo.png"))[clear] == 255).all()
+    assert (read_image(tmp_path / "photo.png")[clear] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "pit_ti_224"])
+def test_a_model_sees_what_timms_own_transform_gives(name: str):
+    model = timm.create_model(name).eval()
+    transform = create_transform(**resolve_model_data_config(model), is_training=False)
+    with captum_vit.adapt(model) as vit:
+        files, crop = ImageFiles.of(default_photos(), vit), eval_crop(vit)
+    for index, path in enumerate(default_photos()):
+        with Image.open(path) as photo:
+            expected = transform(photo.convert("RGB"))
+        torch.testing.assert_close(files[index], expected, rtol=0, atol=1e-6)
+        assert torch.equal(crop(read_image(path)), crop(open_rgb(path)))
+
+
 def spoiled(kind: str, folder: Path) -> Path:
     path = folder / f"{kind}.jpg"
     whole = default_photos()[0].read_bytes()
@@ -86,9 +144,10 @@ def spoiled(kind: str, folder: Path) -> Path:
 @pytest.mark.parametrize("kind", ["missing", "empty", "text", "truncated"])
 def test_what_is_not_a_whole_image_is_an_error_that_names_the_file(kind: str, tmp_path: Path):
     path = spoiled(kind, tmp_path)
-    with pytest.raises(ImageError, match=kind + r"\.jpg cannot be read as an image") as caught:
-        read_image(path)
-    assert isinstance(caught.value, CaptumViTError)
+    for read in (read_image, open_rgb):
+        with pytest.raises(ImageError, match=kind + r"\.jpg cannot be read as an image") as caught:
+            read(path)
+        assert isinstance(caught.value, CaptumViTError)
 
 
 def test_a_truncated_png_is_an_error_too(tmp_path: Path):

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from captum_vit.data.crop import eval_crop
-from captum_vit.data.images import read_image
+from captum_vit.data.images import open_rgb
 from captum_vit.errors import StaleRankingError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.grid import PatchGrid
@@ -132,7 +133,7 @@ def most_activating(
         for first in range(0, len(files), batch_size):
             batch = files[first : first + batch_size]
             row_of = {image.path: row for row, image in enumerate(batch)}
-            pixels = torch.stack([crop(_read_unchanged(image)) for image in batch])
+            pixels = torch.stack([crop(_open_unchanged(image)) for image in batch])
             asked = [(n, image) for n, images in enumerate(wanted) for image in images if image.path in row_of]
             maps = _site_maps(vit, {neurons[n][0].name for n, _ in asked}, pixels)
             for n, image in asked:
@@ -182,8 +183,8 @@ def _site_maps(vit: AdaptedModel, sites: set[str], pixels: Tensor) -> dict[str, 
     return maps
 
 
-def _read_unchanged(image: TopImage) -> NDArray[np.float32]:
-    """The pixels of a ranked image, if its file is still the one that was ranked."""
+def _open_unchanged(image: TopImage) -> Image.Image:
+    """A ranked image, if its file is still the one that was ranked."""
     try:
         found = file_sha256(image.path)
     except OSError as error:
@@ -194,7 +195,7 @@ def _read_unchanged(image: TopImage) -> NDArray[np.float32]:
         ) from error
     if found != image.sha256:
         raise StaleRankingError(f"{image.path} is not the file that was ranked any more; rank the images again")
-    return read_image(image.path)
+    return open_rgb(image.path)
 
 
 def _check_activation(address: str, image: TopImage, patch_map: Tensor, reduction: str) -> None:

@@ -67,7 +67,7 @@ def explain_photos(
     import numpy as np
 
     from captum_vit.data.crop import eval_crop
-    from captum_vit.data.images import read_image
+    from captum_vit.data.images import open_rgb
     from captum_vit.errors import ImageError
     from captum_vit.plots import save_figure
     from captum_vit.progress import progress_bar
@@ -79,7 +79,7 @@ def explain_photos(
     with progress_bar("Explaining photos", len(photos), disable=not progress) as advance:
         for path, name in zip(photos, distinct_names(photos), strict=True):
             try:
-                pixels = crop(read_image(path))
+                pixels = crop(open_rgb(path))
             except ImageError as error:
                 skipped.append(str(error))
             else:

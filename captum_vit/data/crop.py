@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from captum_vit.data.images import from_pixels
 from captum_vit.probes.adapted import AdaptedModel
 
 
-def eval_crop(vit: AdaptedModel) -> Callable[[NDArray[np.float32]], Tensor]:
+def eval_crop(vit: AdaptedModel) -> Callable[[Image.Image | NDArray[np.float32]], Tensor]:
     """The resizing and cropping of timm's evaluation transform for a model, without its normalization.
 
     Returns
     -------
     callable
-        From an image ``(height, width, 3)`` to the part of it that the model sees, ``(3, H, W)``, pixels in [0, 1].
+        From an RGB image of Pillow's, or pixels in [0, 1] of shape ``(height, width, 3)``, to the part of it that the
+        model sees, ``(3, H, W)``, pixels in [0, 1].
     """
     from timm.data import create_transform, resolve_model_data_config
 
@@ -32,5 +34,6 @@ def eval_crop(vit: AdaptedModel) -> Callable[[NDArray[np.float32]], Tensor]:
     return partial(_crop, transform)
 
 
-def _crop(transform: Callable[[Image.Image], Tensor], image: NDArray[np.float32]) -> Tensor:
-    return transform(Image.fromarray((image * 255).round().astype(np.uint8))).float() / 255
+def _crop(transform: Callable[[Image.Image], Tensor], image: Image.Image | NDArray[np.float32]) -> Tensor:
+    photo = image if isinstance(image, Image.Image) else from_pixels(image)
+    return transform(photo).float() / 255

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy import float32
-from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from captum_vit.data.crop import eval_crop
-from captum_vit.data.images import read_image
+from captum_vit.data.images import open_rgb
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.preprocessing import Preprocessing
 
@@ -25,13 +24,13 @@ class ImageFiles(Dataset[Tensor]):
     files
         Their paths.
     crop
-        From pixels in [0, 1], shape ``(height, width, 3)``, to the part that the model sees, ``(3, H, W)``.
+        From an RGB image to the part that the model sees, ``(3, H, W)``, pixels in [0, 1].
     preprocessing
         The model's.
     """
 
     def __init__(
-        self, files: Sequence[str | Path], crop: Callable[[NDArray[float32]], Tensor], preprocessing: Preprocessing
+        self, files: Sequence[str | Path], crop: Callable[[Image.Image], Tensor], preprocessing: Preprocessing
     ) -> None:
         self.files = tuple(map(str, files))
         self.crop = crop
@@ -53,7 +52,7 @@ class ImageFiles(Dataset[Tensor]):
         ImageError
             The file is missing, empty, truncated or not an image.
         """
-        return self.preprocessing.normalize(self.crop(read_image(self.files[index])))
+        return self.preprocessing.normalize(self.crop(open_rgb(self.files[index])))
 
 
 def files_of(dataset: Any) -> Sequence[str] | None:
