@@ -103,8 +103,11 @@ class ZeroAttributionWarning(UserWarning):
     """The patch tokens of a site never reach the model's output, so attributions of the output are zero there."""
 
 
-class StaleCheckpointWarning(UserWarning):
-    """The checkpoint of an interrupted pass is damaged or of other arguments, so the pass starts anew."""
+class StalePartialWarning(UserWarning):
+    """The file of an interrupted pass is damaged or of other arguments, so the pass starts anew."""
+
+
+StaleCheckpointWarning = StalePartialWarning  # its name while that file was called a checkpoint
 
 
 class IdleAcceleratorWarning(UserWarning):

@@ -12,7 +12,7 @@ import captum_vit
 from captum_vit import TopImages, cli
 from captum_vit.data import dataset as image_dataset
 from captum_vit.models import default_photos
-from captum_vit.ranking import partial as ranking_checkpoint
+from captum_vit.ranking import partial as partial_file
 
 FOLDER = default_photos()[0].parent
 
@@ -65,7 +65,7 @@ def test_only_the_sites_asked_for_are_in_the_file():
 
 def test_an_interrupted_command_goes_on_and_writes_the_same_file(folder, monkeypatch):
     command = ("deit_micro", "--images", FOLDER, "--batch-size", 2)
-    read, reads = image_dataset.read_image, []
+    read, reads = image_dataset.open_rgb, []
 
     def interrupt_at_the_fourth(path):
         if len(reads) == 3:
@@ -74,15 +74,15 @@ def test_an_interrupted_command_goes_on_and_writes_the_same_file(folder, monkeyp
         return read(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ranking_checkpoint, "SECONDS", 0)
-        patch.setattr(image_dataset, "read_image", interrupt_at_the_fourth)
+        patch.setattr(partial_file, "SECONDS", 0)
+        patch.setattr(image_dataset, "open_rgb", interrupt_at_the_fourth)
         result = run(*command, "--out", "top.safetensors")
     assert result.exit_code == 130
     assert [path.name for path in folder.iterdir()] == ["top.safetensors.partial"]
 
     reads.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(image_dataset, "read_image", lambda path: reads.append(path) or read(path))
+        patch.setattr(image_dataset, "open_rgb", lambda path: reads.append(path) or read(path))
         assert run(*command, "--out", "top.safetensors").exit_code == 0
     assert len(reads) == 4, "two of six were done"
     assert run(*command, "--out", "whole.safetensors").exit_code == 0
@@ -90,8 +90,8 @@ def test_an_interrupted_command_goes_on_and_writes_the_same_file(folder, monkeyp
     assert not list(folder.glob("*.partial"))
 
 
-def test_a_stale_checkpoint_is_a_warning(folder):
-    (folder / "top.safetensors.partial").write_text("not a checkpoint")
+def test_a_stale_partial_file_is_a_warning(folder):
+    (folder / "top.safetensors.partial").write_text("not a ranking")
     result = run("deit_micro", "--images", FOLDER, "--out", "top.safetensors")
     assert result.exit_code == 0, result.output
     assert "warning: top.safetensors.partial is damaged" in result.stderr

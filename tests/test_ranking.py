@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from families import TINY_MODELS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+import captum_vit
 from captum_vit import TopImages
 from captum_vit.errors import AddressError, CaptumViTError, RankingError, RankingFileError
-from captum_vit.ranking.topk import EDGES, UnitRanking
+from captum_vit.ranking import topk
+from captum_vit.ranking.ranker import Ranker
+from captum_vit.ranking.search import REDUCTIONS
+from captum_vit.ranking.topk import EDGES, POSITIONS, Standings, UnitRanking, from_keys, to_keys
 
 # Few different values, so that there are many ties, and what must never be ranked.
 ACTIVATIONS = arrays.arrays(
@@ -24,12 +32,13 @@ ACTIVATIONS = arrays.arrays(
 
 def ranking(activations, k=4, *, place=0, with_patches=True, order=None, size=5) -> TopImages:
     """The ranking of images ``(N, units)`` at one site, added in batches of ``size`` in some order."""
-    units = UnitRanking.empty(activations.shape[1], k, with_patches)
+    units = Standings(UnitRanking.empty(activations.shape[1], k, with_patches), torch.device("cpu"))
     order = np.arange(len(activations)) if order is None else np.array(order)
     for start in range(0, len(order), size):
         batch = order[start : start + size]
-        find = (lambda unit, column, batch=batch: peaks(batch[column] + place, unit)) if with_patches else None
-        units.add(activations[batch], batch, find)
+        units.add(
+            torch.from_numpy(activations[batch]), torch.from_numpy(batch), maps(activations[batch], batch + place)
+        )
     return TopImages(
         k=k,
         reduction="max" if with_patches else "mean",
@@ -37,14 +46,17 @@ def ranking(activations, k=4, *, place=0, with_patches=True, order=None, size=5)
         positions=len(activations),
         skipped=(),
         settings={"model": "tiny"},
-        units={"blocks.0": units},
+        units={"blocks.0": units.ranking()},
         sources={n: source(n + place) for n in range(len(activations))},
     )
 
 
-def peaks(images, units):
-    """Patches that tell image and unit."""
-    return np.stack((images, units), axis=1).astype(np.int16)
+def maps(activations, images) -> torch.Tensor:
+    """Maps ``(B, units, rows, columns)`` whose peaks tell image (the row) and unit (the column)."""
+    units = np.arange(activations.shape[1])
+    found = np.full((*activations.shape, max(images) + 1, len(units)), -np.inf, dtype=np.float32)
+    found[np.arange(len(images))[:, None], units, images[:, None], units] = activations
+    return torch.from_numpy(found)
 
 
 def source(image: int) -> tuple[str, str]:
@@ -71,6 +83,57 @@ def test_the_best_are_those_of_sorting_everything_whatever_the_order_of_batches(
         assert [(image.index, image.activation) for image in best] == expected(activations[:, unit], k)
         assert [image.patch for image in best] == [(image.index, unit) for image in best]
         assert [(image.path, image.sha256) for image in best] == [source(image.index) for image in best]
+
+
+@given(ACTIVATIONS, st.integers(1, 6), st.integers(1, 9))
+@settings(max_examples=30, deadline=None)
+def test_an_accelerators_way_of_finding_patches_finds_the_same(tmp_path_factory, activations, k, size):
+    folder = tmp_path_factory.mktemp("ways")
+    expected = saved(ranking(activations, k, size=size), folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topk, "_peaks_of_few", topk._peaks_of_all)
+        assert saved(ranking(activations, k, size=size), folder) == expected
+
+
+@pytest.mark.parametrize("find", [topk._peaks_of_all, topk._peaks_of_few])
+def test_of_several_peaks_the_first_in_row_major_order_is_kept(find):
+    # Few different values in maps that lie in memory as tokens do.
+    tokens = torch.randint(0, 3, (5, 12, 7), generator=torch.Generator().manual_seed(0)).float()
+    found = tokens.unflatten(1, (4, 3)).permute(0, 3, 1, 2)
+    columns = torch.arange(5).expand(7, 5)
+    kept = find(found, columns, torch.ones(7, 5, dtype=torch.bool), torch.full((7, 5, 2), -1, dtype=torch.int16))
+    for unit in range(7):
+        for image in range(5):
+            assert tuple(kept[unit, image]) == divmod(int(found[image, unit].numpy().argmax()), 3)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", ["deit", "convit", "swin", "pit_distilled", "twins_svt"])
+def test_batches_on_an_accelerator_are_ranked_without_a_read(name, reduction):
+    vit = captum_vit.adapt(TINY_MODELS[name].build())
+    images = torch.zeros(4, 3, *TINY_MODELS[name].image_size)
+    # Tensors without content, on a device that need not be there: whatever the host wants to know of them is an error.
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        vit.to("cuda")
+        units = {site.name: UnitRanking.empty(site.units, 5, reduction == "max") for site in vit.sites}
+        ranker = Ranker(vit, REDUCTIONS[reduction], units)
+        ranker.add(images, range(4))
+        ranker.add(images, range(4, 8))
+        for standings in ranker._standings.values():
+            assert {kept.device.type for kept in (standings.keys, standings.patches, standings.counts)} == {"cuda"}
+            with pytest.raises(DataDependentOutputException):
+                standings.keys.max().item()
+
+
+@given(st.lists(st.tuples(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(0, POSITIONS - 1))))
+def test_keys_are_ordered_as_images_are_ranked_and_give_both_back(images):
+    images = [(-np.inf, -1), *images]
+    activations, positions = (torch.tensor(column) for column in zip(*images, strict=True))
+    keys = to_keys(activations.float(), positions)
+    assert [values.tolist() for values in from_keys(keys)] == [activations.tolist(), positions.tolist()]
+    assert keys[0] == topk._NOTHING
+    by_key = sorted(images, key=dict(zip(images, keys.tolist(), strict=True)).__getitem__, reverse=True)
+    assert by_key == sorted(images, key=lambda image: (-image[0], image[1]))
 
 
 @given(ACTIVATIONS, st.integers(1, 6), st.integers(0, 24), st.booleans())
@@ -159,6 +222,23 @@ def test_rankings_of_different_things_do_not_merge():
         four.merge(mean)
     with pytest.raises(RankingError, match="k is 4 in one and 5"):
         four.merge(ranking(activations, k=5))
+
+
+def test_rankings_of_too_many_images_together_do_not_merge():
+    half = replace(ranking(np.ones((2, 3), dtype=np.float32)), positions=POSITIONS // 2 + 1)
+    with pytest.raises(RankingError, match="of more than"):
+        half.merge(half)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"activations": np.ones((3, 4))}, {"positions": np.ones((3, 3), dtype=np.int64)}, {"patches": np.ones(3)}],
+)
+def test_a_file_whose_arrays_are_not_of_a_ranking_is_damaged(change, tmp_path):
+    result = ranking(np.ones((9, 3), dtype=np.float32))
+    result = replace(result, units={"blocks.0": replace(result.units["blocks.0"], **change)})
+    with pytest.raises(RankingFileError, match="damaged"):
+        TopImages.load(result.save(tmp_path / "ranking.safetensors"))
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "text", "truncated", "other safetensors", "folder"])

@@ -35,9 +35,12 @@ from captum_vit.errors import (
     ImageError,
     RankingError,
     StaleCheckpointWarning,
+    StalePartialWarning,
 )
 from captum_vit.models import default_photos
-from captum_vit.ranking import partial as ranking_checkpoint
+from captum_vit.ranking import batches
+from captum_vit.ranking import partial as partial_file
+from captum_vit.ranking.topk import Standings
 
 
 class Images(Dataset):
@@ -345,45 +348,45 @@ INTERRUPTED = """
 import sys, time
 import captum_vit
 from captum_vit.data import dataset as image_dataset
-from captum_vit.ranking import partial as ranking_checkpoint
+from captum_vit.ranking import partial as partial_file
 
-ranking_checkpoint.SECONDS = 0
-read = image_dataset.read_image
-image_dataset.read_image = lambda path: time.sleep(0.2) or read(path)
+partial_file.SECONDS = 0
+read = image_dataset.open_rgb
+image_dataset.open_rgb = lambda path: time.sleep(0.2) or read(path)
 vit = captum_vit.adapt(captum_vit.load("deit_micro"))
-captum_vit.top_images(vit, sys.argv[1], 4, reduction="max", batch_size=3, checkpoint=sys.argv[2], progress=False)
+captum_vit.top_images(vit, sys.argv[1], 4, reduction="max", batch_size=3, partial=sys.argv[2], progress=False)
 """
 
 
-def batches_done(checkpoint: Path) -> int:
-    return TopImages.load(checkpoint).settings["progress"]["batches"] if checkpoint.exists() else 0
+def batches_done(partial: Path) -> int:
+    return TopImages.load(partial).settings["progress"]["batches"] if partial.exists() else 0
 
 
 def test_a_killed_pass_goes_on_and_ends_with_the_same_file(vit, photos, tmp_path, monkeypatch):
-    checkpoint = tmp_path / "checkpoint"
+    partial = tmp_path / "top.partial"
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, photos, checkpoint], env=environment)
+    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, photos, partial], env=environment)
     try:
         deadline = time.monotonic() + 120
-        while batches_done(checkpoint) < 3 and process.poll() is None and time.monotonic() < deadline:
+        while batches_done(partial) < 3 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
     finally:
         process.kill()
     assert process.wait() == -signal.SIGKILL, "it was not killed half-way"
-    done = batches_done(checkpoint)
+    done = batches_done(partial)
     assert 3 <= done < 10
 
-    read, reads = image_dataset.read_image, []
-    monkeypatch.setattr(image_dataset, "read_image", lambda path: reads.append(path) or read(path))
+    read, reads = image_dataset.open_rgb, []
+    monkeypatch.setattr(image_dataset, "open_rgb", lambda path: reads.append(path) or read(path))
     settings = {"reduction": "max", "batch_size": 3}
-    resumed = rank(vit, str(photos), checkpoint=checkpoint, **settings)
+    resumed = rank(vit, str(photos), partial=partial, **settings)
     assert reads == [str(path) for path in find_images([photos])[3 * done :]], "it began anew, or left files out"
     assert bytes_of(resumed, tmp_path) == bytes_of(rank(vit, str(photos), **settings), tmp_path)
 
 
-def interrupted(vit, dataset, checkpoint: Path, monkeypatch, **settings) -> None:
+def interrupted(vit, dataset, partial: Path, monkeypatch, **settings) -> None:
     """Start a pass that is interrupted in its third batch of five."""
-    read, reads = image_dataset.read_image, []
+    read, reads = image_dataset.open_rgb, []
 
     def read_ten(path):
         reads.append(path)
@@ -392,17 +395,17 @@ def interrupted(vit, dataset, checkpoint: Path, monkeypatch, **settings) -> None
         return read(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_dataset, "read_image", read_ten)
-        patch.setattr(ranking_checkpoint, "SECONDS", 0)
+        patch.setattr(image_dataset, "open_rgb", read_ten)
+        patch.setattr(partial_file, "SECONDS", 0)
         with pytest.raises(KeyboardInterrupt):
-            rank(vit, dataset, checkpoint=checkpoint, **({"batch_size": 5} | settings))
-    assert batches_done(checkpoint) == 2
+            rank(vit, dataset, partial=partial, **({"batch_size": 5} | settings))
+    assert batches_done(partial) == 2
 
 
 @pytest.mark.parametrize("change", ["k", "reduction", "sites", "batch_size", "files", "content", "weights", "damaged"])
-def test_a_checkpoint_of_other_arguments_is_not_gone_on_with(vit, photos, tmp_path, monkeypatch, change):
-    checkpoint = tmp_path / "checkpoint"
-    interrupted(vit, photos, checkpoint, monkeypatch)
+def test_a_partial_file_of_other_arguments_is_not_gone_on_with(vit, photos, tmp_path, monkeypatch, change):
+    partial = tmp_path / "top.partial"
+    interrupted(vit, photos, partial, monkeypatch)
     settings = {"k": 4, "batch_size": 5}
     settings |= {"k": {"k": 3}, "reduction": {"reduction": "max"}, "sites": {"sites": ["blocks.2"]}}.get(change, {})
     settings |= {"batch_size": 4} if change == "batch_size" else {}
@@ -416,33 +419,76 @@ def test_a_checkpoint_of_other_arguments_is_not_gone_on_with(vit, photos, tmp_pa
             model.blocks[5].mlp.fc1.bias[0] += 1e-6
         vit = captum_vit.adapt(model)
     elif change == "damaged":
-        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.warns(StaleCheckpointWarning, match="starting anew"):
-        result = rank(vit, photos, checkpoint=checkpoint, **settings)
+        partial.write_bytes(partial.read_bytes()[:1000])
+    with pytest.warns(StalePartialWarning, match="starting anew"):
+        result = rank(vit, photos, partial=partial, **settings)
     assert bytes_of(result, tmp_path) == bytes_of(rank(vit, photos, **settings), tmp_path)
 
 
-def test_a_finished_checkpoint_gives_the_result_without_reading(vit, photos, tmp_path, monkeypatch):
-    first = rank(vit, photos, checkpoint=tmp_path / "checkpoint")
-    monkeypatch.setattr(image_dataset, "read_image", None)
-    second = rank(vit, photos, checkpoint=tmp_path / "checkpoint")
+def test_a_finished_partial_file_gives_the_result_without_reading(vit, photos, tmp_path, monkeypatch):
+    first = rank(vit, photos, partial=tmp_path / "top.partial")
+    monkeypatch.setattr(image_dataset, "open_rgb", None)
+    second = rank(vit, photos, partial=tmp_path / "top.partial")
     assert bytes_of(second, tmp_path) == bytes_of(first, tmp_path)
 
 
 @pytest.mark.parametrize("place", [0, -1])
-def test_a_checkpoint_of_other_tensors_is_not_gone_on_with(exact, whole_numbers, tmp_path, place):
-    rank(exact, Images(whole_numbers), checkpoint=tmp_path / "checkpoint")
+def test_a_partial_file_of_other_tensors_is_not_gone_on_with(exact, whole_numbers, tmp_path, place):
+    rank(exact, Images(whole_numbers), partial=tmp_path / "top.partial")
     others = whole_numbers.clone()
     others[place] += 1
-    with pytest.warns(StaleCheckpointWarning, match="not the checkpoint of this model, dataset and arguments"):
-        result = rank(exact, Images(others), checkpoint=tmp_path / "checkpoint")
+    with pytest.warns(StalePartialWarning, match="of another model, dataset or arguments"):
+        result = rank(exact, Images(others), partial=tmp_path / "top.partial")
     assert bytes_of(result, tmp_path) == bytes_of(rank(exact, Images(others)), tmp_path)
 
 
-def test_a_checkpoint_that_cannot_be_written_is_told_before_any_image_is_read(vit, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_dataset, "read_image", None)
+def test_a_partial_file_that_cannot_be_written_is_told_before_any_image_is_read(vit, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_dataset, "open_rgb", None)
     with pytest.raises(CaptumViTError, match="nowhere"):
-        rank(vit, photos, checkpoint=tmp_path / "nowhere" / "checkpoint")
+        rank(vit, photos, partial=tmp_path / "nowhere" / "top.partial")
+
+
+def test_partial_was_called_checkpoint(exact, whole_numbers, tmp_path):
+    with pytest.warns(DeprecationWarning, match="is now called partial="):
+        result = rank(exact, Images(whole_numbers), checkpoint=tmp_path / "top.partial")
+    assert bytes_of(result, tmp_path) == bytes_of(rank(exact, Images(whole_numbers)), tmp_path)
+    assert TopImages.load(tmp_path / "top.partial").settings["progress"]["batches"] == 1
+    assert StaleCheckpointWarning is StalePartialWarning
+
+
+def test_nothing_is_read_from_the_device_but_at_the_end(exact, whole_numbers, tmp_path, monkeypatch):
+    reads, read = [], Standings.ranking
+    monkeypatch.setattr(Standings, "ranking", lambda self: reads.append(self) or read(self))
+    rank(exact, Images(whole_numbers), batch_size=2, partial=tmp_path / "top.partial")
+    assert len(reads) == len(exact.sites)
+
+
+# --- reading for an accelerator
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "reads_files", "expected"),
+    [
+        ("cpu", None, True, (0, False)),
+        ("cpu", 3, True, (3, False)),
+        ("cuda", 3, True, (3, True)),
+        ("cuda", 0, True, (0, True)),
+        ("cuda", None, False, (0, False)),
+        ("xpu", 2, True, (2, False)),
+    ],
+)
+def test_images_wait_in_pinned_memory_for_cuda(device, workers, reads_files, expected):
+    options = batches._reading(torch.device(device), workers, reads_files)
+    assert (options["num_workers"], options["pin_memory"]) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+@pytest.mark.parametrize(("processors", "expected"), [(2, 2), (64, 8)])
+def test_an_accelerators_files_are_read_by_a_process_for_each_processor_up_to_eight(processors, expected, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(processors)))
+    options = batches._reading(torch.device("cuda"), None, reads_files=True)
+    assert options["num_workers"] == expected
+    assert len(list(DataLoader(range(4), **options | {"pin_memory": False, "num_workers": 2}))) == 4
 
 
 # --- questions that mean nothing
@@ -497,9 +543,9 @@ class Odd(DataLoader):
         return iter(())
 
 
-def test_a_stream_has_no_checkpoint(exact, whole_numbers, tmp_path):
+def test_a_stream_has_no_partial_file(exact, whole_numbers, tmp_path):
     with pytest.raises(DatasetError, match="IterableDataset cannot go on"):
-        rank(exact, Stream(whole_numbers), checkpoint=tmp_path / "checkpoint")
+        rank(exact, Stream(whole_numbers), partial=tmp_path / "top.partial")
 
 
 def test_an_empty_stream_is_told(exact, whole_numbers):

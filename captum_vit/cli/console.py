@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from captum_vit.errors import CaptumViTError, PluginWarning, StaleCheckpointWarning
+from captum_vit.errors import CaptumViTError, PluginWarning, StalePartialWarning
 
 FAILURE, INTERRUPTED = 2, 130
 
@@ -41,7 +41,7 @@ def quiet() -> None:
         return
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", PluginWarning)
-    warnings.simplefilter("always", StaleCheckpointWarning)
+    warnings.simplefilter("always", StalePartialWarning)
     warnings.showwarning = lambda message, *_: warn(str(message))
 
 

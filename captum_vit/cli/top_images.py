@@ -36,7 +36,12 @@ def top_images(
         typer.Option(callback=words.reduction, help="Over the patches: mean, or max, which also tells the patch."),
     ] = "mean",
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 32,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read images; 0: none but this.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Processes that read images; 0: none but this. When not given, up to 8 for an accelerator."
+        ),
+    ] = None,
     checkpoint: Checkpoint = None,
     random_weights: RandomWeights = False,
     seed: Seed = 0,
@@ -68,7 +73,7 @@ def top_images(
             reduction=reduction,
             batch_size=batch_size,
             workers=workers,
-            checkpoint=partial,
+            partial=partial,
             origin=choice.origin,
         )
     result.save(out)

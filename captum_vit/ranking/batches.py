@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +53,8 @@ class ImageBatches:
     vit
         The model that is to see them.
     batch_size, workers
-        For all but a loader, which has its own.
+        For all but a loader, which has its own. Of workers, None is none for the CPU, and some that read files for an
+        accelerator.
 
     Raises
     ------
@@ -61,13 +64,14 @@ class ImageBatches:
         There is no image in the folder.
     """
 
-    def __init__(self, dataset: Any, vit: AdaptedModel, batch_size: int, workers: int) -> None:
+    def __init__(self, dataset: Any, vit: AdaptedModel, batch_size: int, workers: int | None) -> None:
         loader = dataset if isinstance(dataset, DataLoader) else None
         self.dataset: Any = loader.dataset if loader is not None else _as_dataset(dataset, vit)
         self.files = None if self.is_stream else files_of(self.dataset)
         self._collate: Callable[[list[Any]], Any] = default_collate
         # A generator of its own, as a loader takes the seed of its workers from the global one otherwise.
-        self._options: dict[str, Any] = {"num_workers": workers, "generator": torch.Generator()}
+        self._options: dict[str, Any] = {"generator": torch.Generator()}
+        self._options |= _reading(next(vit.parameters()).device, workers, self.files is not None)
         if loader is not None:
             _check_loader(loader)
             self._collate = loader.collate_fn
@@ -211,6 +215,15 @@ def _images(batch: Any) -> Tensor:
         f"the dataset gives batches of {found}; expected images, or images and labels, with images as the model "
         "expects them: floating point, normalized, shape (B, 3, H, W)"
     )
+
+
+def _reading(device: torch.device, workers: int | None, reads_files: bool) -> dict[str, Any]:
+    """A loader's options to read for a device; of a dataset without files, nobody knows where its images are."""
+    options: dict[str, Any] = {"num_workers": workers or 0, "pin_memory": reads_files and device.type == "cuda"}
+    if workers is None and reads_files and device.type != "cpu" and sys.platform == "linux":
+        # Forked, as processes that start anew need a script that they can import.
+        options |= {"num_workers": min(8, len(os.sched_getaffinity(0))), "multiprocessing_context": "fork"}
+    return options
 
 
 def _as_dataset(dataset: Any, vit: AdaptedModel) -> Any:

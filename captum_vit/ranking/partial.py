@@ -1,4 +1,4 @@
-"""The checkpoint of a pass: a ranking whose settings also tell how far the pass has come, and with which arguments."""
+"""An interrupted pass in a file: a ranking whose settings also tell how far the pass has come, with which arguments."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from captum_vit.errors import RankingFileError, StaleCheckpointWarning
+from captum_vit.errors import RankingFileError, StalePartialWarning
 from captum_vit.ranking.result import TopImages
 
 SECONDS = 30.0  # between two writes; for the largest models, a write takes about one
 
 
-class RankingCheckpoint:
+class PartialRanking:
     """Where a pass notes how far it has come.
 
     Parameters
@@ -40,7 +40,7 @@ class RankingCheckpoint:
 
         Warns
         -----
-        StaleCheckpointWarning
+        StalePartialWarning
             The file is damaged or of other arguments.
         """
         if not self.path.exists():
@@ -52,13 +52,13 @@ class RankingCheckpoint:
             return self._anew(str(error))
         progress = found.settings.get("progress", {})
         if progress.get("arguments") != self._arguments:
-            return self._anew(f"{self.path} is not the checkpoint of this model, dataset and arguments")
+            return self._anew(f"{self.path} is of another model, dataset or arguments")
         return replace(found, settings=self.start.settings), progress["batches"]
 
-    def take(self, ranking: TopImages, batches: int) -> None:
-        """Write, if the last time is long enough ago."""
-        if time.monotonic() - self._written >= SECONDS:
-            self.write(ranking, batches)
+    @property
+    def is_due(self) -> bool:
+        """Whether the last writing is long enough ago."""
+        return time.monotonic() - self._written >= SECONDS
 
     def write(self, ranking: TopImages, batches: int) -> None:
         """Write; what was there is replaced when the new file is whole.
@@ -73,5 +73,5 @@ class RankingCheckpoint:
         self._written = time.monotonic()
 
     def _anew(self, reason: str) -> tuple[TopImages, int]:
-        warnings.warn(f"{reason}; starting anew", StaleCheckpointWarning, stacklevel=4)
+        warnings.warn(f"{reason}; starting anew", StalePartialWarning, stacklevel=4)
         return self.start, 0

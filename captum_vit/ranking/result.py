@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from captum_vit.errors import AddressError, RankingError
 from captum_vit.probes.address import Address
 from captum_vit.ranking import storage
-from captum_vit.ranking.topk import EDGES, UnitRanking
+from captum_vit.ranking.topk import EDGES, POSITIONS, UnitRanking
 
 _ARRAYS = tuple(field.name for field in fields(UnitRanking))
 
@@ -149,7 +149,7 @@ class TopImages:
         Raises
         ------
         RankingError
-            The two are of different models, weights, preprocessing, sites, ``k`` or reduction.
+            The two are of different models, weights, preprocessing, sites, ``k`` or reduction, or too large together.
         """
         ours, theirs = self._identity(), other._identity()
         if different := [name for name in ours | theirs if ours.get(name) != theirs.get(name)]:
@@ -158,6 +158,8 @@ class TopImages:
                 f"these rankings cannot be merged: {name} is {ours.get(name)} in one and {theirs.get(name)} in the "
                 "other; make both with the same arguments"
             )
+        if self.positions + other.positions > POSITIONS:
+            raise RankingError(f"these rankings cannot be merged: together they are of more than {POSITIONS} images")
         sources = {position + self.positions: source for position, source in other.sources.items()}
         return replace(
             self,
@@ -210,10 +212,13 @@ class TopImages:
             positions = arrays["sources/positions"].tolist()
             paths = storage.unpack(arrays["sources/paths"])
             digests = (digest.tobytes().hex() for digest in arrays["sources/sha256"].reshape(-1, 32))
+            units = {site: UnitRanking(*(arrays[f"{site}/{name}"] for name in _ARRAYS)) for site in header["sites"]}
+            if not all(ranking.fits(header["k"], header["reduction"] == "max") for ranking in units.values()):
+                raise ValueError("arrays of other shapes or types")
             return cls(
                 **{name: header[name] for name in ("k", "reduction", "images", "positions", "settings")},
                 skipped=tuple(storage.unpack(arrays["skipped"])),
-                units={site: UnitRanking(*(arrays[f"{site}/{name}"] for name in _ARRAYS)) for site in header["sites"]},
+                units=units,
                 sources=dict(zip(positions, zip(paths, digests, strict=True), strict=True)),
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_vit.errors import CaptumViTError, DatasetError, ImageError, RankingError
+from captum_vit.errors import DatasetError, ImageError, RankingError
 from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.probes.devices import warn_if_idle
 from captum_vit.progress import progress_bar
 from captum_vit.ranking.batches import ImageBatches
-from captum_vit.ranking.partial import RankingCheckpoint
+from captum_vit.ranking.partial import PartialRanking
+from captum_vit.ranking.ranker import Ranker
 from captum_vit.ranking.result import Histogram, TopImage, TopImages
 from captum_vit.ranking.topk import UnitRanking
 from captum_vit.storage.fingerprint import weights_sha256
@@ -56,10 +54,11 @@ def top_images(
     sites: Sequence[str] | None = None,
     reduction: str = "mean",
     batch_size: int = 32,
-    workers: int = 0,
-    checkpoint: str | Path | None = None,
+    workers: int | None = None,
+    partial: str | Path | None = None,
     progress: bool = True,
     origin: Mapping[str, Any] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> TopImages:
     """Find the most activating images of every unit of every site in one pass.
 
@@ -82,9 +81,11 @@ def top_images(
         ``"mean"`` over the patches, as in Ghiasi et al. (2022, arXiv 2212.06727, section 3), or ``"max"``, which also
         tells the patch.
     batch_size, workers
-        Images in a forward pass, and processes that read them. Neither changes the result, but for the last bits of
-        activations: matrix products may be rounded differently at another batch size.
-    checkpoint
+        Images in a forward pass, and processes that read them; when not given, none for a model on the CPU, and for
+        one on an accelerator, where the dataset tells its files, as many as there are processors, at most 8 (on
+        Linux; elsewhere none). Neither changes the result, but for the last bits of activations: matrix products may
+        be rounded differently at another batch size.
+    partial
         File in which to note, every few seconds, how far the pass has come; a pass that is started again with the same
         arguments goes on from there, and ends with the same result. It stays when the pass is finished: delete it once
         the result is saved. Files are recognized by path and size; of datasets that tell no files, the class, the
@@ -93,6 +94,8 @@ def top_images(
         Whether to show a progress bar with images per second and the time left.
     origin
         What tells this model from others of its class, such as its name; recorded in the settings.
+    checkpoint
+        Deprecated name of ``partial``.
 
     Returns
     -------
@@ -108,26 +111,32 @@ def top_images(
     ImageError
         There is no image that can be read.
     OutputError
-        The checkpoint cannot be written.
+        The file ``partial`` cannot be written.
     RankingError
         ``k``, ``batch_size`` or ``reduction`` means nothing.
 
     Warns
     -----
-    StaleCheckpointWarning
-        The checkpoint is damaged or of other arguments; the pass starts anew.
+    StalePartialWarning
+        The file ``partial`` is damaged or of other arguments; the pass starts anew.
+    IdleAcceleratorWarning
+        The model is on the CPU, and the machine has an accelerator.
     """
+    if checkpoint is not None:
+        warnings.warn("top_images(checkpoint=) is now called partial=", DeprecationWarning, stacklevel=2)
+        partial = checkpoint if partial is None else partial
     _check(k, batch_size, workers, reduction)
     wanted = {vit.site(name).name for name in sites} if sites is not None else {site.name for site in vit.sites}
     if not wanted:
         raise RankingError("no site to look at; name some, or leave sites out for all of them")
     chosen = [site for site in vit.sites if site.name in wanted]
     batches = ImageBatches(dataset, vit, batch_size, workers)
-    if batches.is_stream and checkpoint is not None:
+    if batches.is_stream and partial is not None:
         raise DatasetError(
-            "a pass over an IterableDataset cannot go on in its middle, as its images have no positions; leave the "
-            "checkpoint out, or rank parts of the data and merge them"
+            "a pass over an IterableDataset cannot go on in its middle, as its images have no positions; leave "
+            "partial out, or rank parts of the data and merge them"
         )
+    warn_if_idle(vit)
     result = TopImages(
         k=k,
         reduction=reduction,
@@ -138,7 +147,7 @@ def top_images(
         units={site.name: UnitRanking.empty(site.units, k, with_patches=reduction == "max") for site in chosen},
         sources={},
     )
-    notes = None if checkpoint is None else RankingCheckpoint(Path(checkpoint), result, batches.fingerprint())
+    notes = None if partial is None else PartialRanking(Path(partial), result, batches.fingerprint())
     done = 0
     if notes is not None:
         result, done = notes.resume()
@@ -155,16 +164,17 @@ def _pass(
     batches: ImageBatches,
     result: TopImages,
     done: int,
-    notes: RankingCheckpoint | None,
+    notes: PartialRanking | None,
     progress: bool,
 ) -> TopImages:
     """The ranking after all batches, going on after the first ``done`` of them, which are in ``result``."""
+    ranker = Ranker(vit, find_reduction(result.reduction), result.units)
     ranked = len(result.sources)  # and not all that were seen: memory must not grow with the dataset
     completed = result.images + len(result.skipped)
     with progress_bar("Ranking", batches.images, not progress, completed=completed, rate="images") as advance:
         for batch in batches.read(done):
             if batch.images is not None:
-                _rank(vit, result, batch.images, np.array(batch.positions, dtype=np.int64))
+                ranker.add(batch.images, batch.positions)
             done += 1
             result.sources.update(zip(batch.positions, batch.sources, strict=True))
             result = replace(
@@ -174,47 +184,19 @@ def _pass(
                 skipped=result.skipped + tuple(batch.skipped),
             )
             if len(result.sources) > 2 * ranked + 10_000:
-                result = result.pruned()
+                result = replace(result, units=ranker.units()).pruned()
                 ranked = len(result.sources)
-            if notes is not None:
-                notes.take(result, done)
+            if notes is not None and notes.is_due:
+                notes.write(replace(result, units=ranker.units()), done)
             advance(len(batch.positions) + len(batch.skipped))
+    result = replace(result, units=ranker.units()).pruned()
     if notes is not None:
         notes.write(result, done)
-    return result.pruned()
+    return result
 
 
-@torch.no_grad()
-def _rank(vit: AdaptedModel, result: TopImages, images: Tensor, positions: NDArray[np.int64]) -> None:
-    """Pass a batch through the model as far as the last site, and rank what each unit makes of it."""
-    reduce, thread = find_reduction(result.reduction), threading.get_ident()
-    arrived = set()
-
-    # Each map is reduced as soon as it is there, so that no two are in memory.
-    def hook(name: str, probe: nn.Module, inputs: Any, maps: Tensor) -> None:
-        if threading.get_ident() == thread:  # and not another's pass through the same model
-            arrived.add(name)
-            ranking = result.units[name]
-            find = partial(_peaks, maps) if ranking.patches.size else None
-            ranking.add(reduce(maps).cpu().numpy(), positions, find)
-
-    parameter = next(vit.parameters())
-    with ExitStack() as hooks, vit.until(result.sites[-1]):
-        for name in result.sites:
-            hooks.callback(vit.ffn[vit.site(name).key].register_forward_hook(partial(hook, name)).remove)
-        vit(images.to(parameter.device, parameter.dtype))
-    if missed := [name for name in result.sites if name not in arrived]:
-        raise CaptumViTError(f"the forward pass of {vit.model_name} ended without reaching {', '.join(missed)}")
-
-
-def _peaks(maps: Tensor, units: NDArray[np.intp], images: NDArray[np.intp]) -> NDArray[np.int16]:
-    """Where units peak in images, (row, column); the first in row-major order of several."""
-    peaks = maps[torch.from_numpy(images).to(maps.device), torch.from_numpy(units).to(maps.device)].flatten(1).argmax(1)
-    return np.stack(np.divmod(peaks.cpu().numpy(), maps.shape[3]), axis=1).astype(np.int16)
-
-
-def _check(k: int, batch_size: int, workers: int, reduction: str) -> None:
-    for name, value, least in (("k", k, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
+def _check(k: int, batch_size: int, workers: int | None, reduction: str) -> None:
+    for name, value, least in (("k", k, 1), ("batch_size", batch_size, 1), ("workers", workers or 0, 0)):
         if value < least:
             raise RankingError(f"{name} is {value}; it must be at least {least}")
     find_reduction(reduction)
