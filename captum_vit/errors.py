@@ -43,11 +43,15 @@ class MethodError(CaptumViTError, ValueError):
     """An attribution method that Captum does not have, that cannot explain a neuron, or with a wrong option."""
 
 
+class ArgumentError(CaptumViTError, ValueError, TypeError):
+    """An argument of a function that means nothing there."""
+
+
 class RecipeError(CaptumViTError, ValueError):
     """No recipe has that name, or a recipe is not made of data."""
 
 
-class PlanError(CaptumViTError, ValueError):
+class PlanError(ArgumentError):
     """Settings of a render that mean nothing."""
 
 

@@ -26,6 +26,9 @@ MOVED = {
         "penalties": "optvis.penalties",
         "photos": "cards.photos",
         "recipes": "optvis.recipes",
+        "render_folder": "optvis.folder",
+        "rendering": "optvis.rendering",
+        "renders": "optvis.results",
         "transforms": "optvis.transforms",
     }.items()
 }

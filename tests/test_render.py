@@ -171,7 +171,7 @@ def test_one_bad_neuron_is_reported_and_stops_no_other(vit):
     alone = captum_vit.render(vit, "blocks.1:7", **QUICK)
     np.testing.assert_allclose(renders[0].image, alone[0].image, atol=1e-4)
     assert renders[0].problem is None
-    assert "not finite from step 2" in renders[1].problem
+    assert renders[1].problem == "the loss or its gradient was not finite in 1 of 4 steps, first in step 2"
     assert np.isfinite(renders[1].image).all()
     assert list(renders.problems.values()) == [renders[1].problem]
 
@@ -184,7 +184,15 @@ def test_a_neuron_without_gradient_is_reported(vit):
 def test_a_dead_neuron_is_reported(vit):
     vit.model.blocks[1].mlp.fc1.bias.data[7] = -1e4  # GELU gives zero, whatever the image
     (render,) = captum_vit.render(vit, "blocks.1:7", **QUICK)
-    assert "dead" in render.problem or "never changed" in render.problem
+    assert render.problem == "dead: the activation stayed at exactly 0 throughout 4 steps"
+
+
+def test_a_neuron_that_a_few_steps_did_not_excite_is_not_called_dead(vit):
+    wrong_way = TorchOptimizer(torch.optim.SGD, {"lr": 10.0, "maximize": True})
+    recipe = replace(RECIPES["lucent"], optimizer=wrong_way, transforms=())
+    (render,) = captum_vit.render(vit, "blocks.1:7", recipe=recipe, steps=1, progress=False)
+    assert render.activation < render.start
+    assert render.problem.startswith("not excited: after 1 step the activation is")
 
 
 def test_a_neuron_that_was_only_silenced_is_reported(vit):

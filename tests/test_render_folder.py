@@ -106,11 +106,16 @@ def test_an_interrupted_run_keeps_what_is_finished_and_goes_on_there(vit, tmp_pa
     "change",
     [{"seed": 1}, {"steps": 3}, {"recipe": "maco"}, {"dtype": "bfloat16"}, {"size": 48}, {"origin": {"name": "other"}}],
 )
-def test_other_settings_render_anew(vit, tmp_path, change):
+def test_other_settings_render_anew_and_take_no_files_from_the_first(vit, tmp_path, change):
     into(tmp_path, vit, ["blocks.1:7"])
-    before = (tmp_path / "blocks.1-7.json").read_text()
-    into(tmp_path, vit, ["blocks.1:7"], **change)
-    assert (tmp_path / "blocks.1-7.json").read_text() != before
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    (other,) = into(tmp_path, vit, ["blocks.1:7"], **change)
+    assert other.settings == json.loads(json.dumps(RenderPlan.of(vit, **(SETTINGS | change)).settings))
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(list(tmp_path.iterdir())) == 6
+    again = into(tmp_path, vit, ["blocks.1:7"], **change)
+    assert len(list(tmp_path.iterdir())) == 6
+    np.testing.assert_allclose(again.images[0], other.image, atol=0.51 / 255)
 
 
 def test_a_damaged_file_is_rendered_anew(vit, tmp_path):

@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from captum_vit.optvis.plan import RenderPlan
-from captum_vit.optvis.rendering import render_batches
-from captum_vit.optvis.results import Render, Renders, png_path
+from typing_extensions import Unpack
+
+from captum_vit.checks import check_adapted, some, whole_number
+from captum_vit.errors import PlanError
+from captum_vit.optvis.keeping import mark_of_render, place_of_render
+from captum_vit.optvis.plan import PlanSettings, RenderPlan, resolve
+from captum_vit.optvis.rendering import EXAMPLE, render_batches
+from captum_vit.optvis.results import Render, Renders
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.progress import progress_bar
+from captum_vit.storage.files import check_folder
 
 
 def render_into(
     folder: str | Path,
     vit: AdaptedModel,
-    neurons: Sequence[str],
-    plan: RenderPlan,
+    neurons: str | Sequence[str],
+    plan: RenderPlan | None = None,
     *,
     batch_size: int = 8,
     progress: bool = True,
+    **settings: Unpack[PlanSettings],
 ) -> Renders:
     """Render neurons batch by batch and write each batch as soon as it is finished.
 
-    Interrupted and called again with an equal plan, it goes on with the neurons that are missing.
+    Interrupted and called again with an equal plan, it goes on with the neurons that are missing. What is there by
+    another plan stays there: where two want the same name, the later one's has a part of its plan's checksum behind it.
 
     Parameters
     ----------
@@ -32,21 +40,39 @@ def render_into(
     vit
         The adapted model.
     neurons
-        Addresses.
+        An address, or several.
     plan
-        How to render. It is written beside each image; one that is there by another plan is made anew.
+        How to render, instead of ``settings``. It is written beside each image.
     batch_size
         Neurons to render at a time.
     progress
         Whether to show a progress bar with the time left.
+    **settings
+        As for :func:`captum_vit.render`.
 
     Returns
     -------
     Renders
         All neurons, those that were there already included.
+
+    Raises
+    ------
+    AddressError
+        An address is malformed or names what the model does not have.
+    RecipeError
+        There is no such recipe.
+    PlanError
+        There is no neuron, a setting means nothing, or there are settings beside a plan.
+    OutputError
+        The folder cannot be made or written.
     """
+    check_adapted(vit)
+    whole_number("batch_size", batch_size, error=PlanError)
+    asked = [neurons] if isinstance(neurons, str) else some("neurons", neurons, EXAMPLE, PlanError)
+    neurons = [vit.canonical(neuron) for neuron in asked]
+    plan = resolve(vit, plan, {}, settings)
     folder = Path(folder)
-    neurons = [vit.canonical(neuron) for neuron in neurons]
+    check_folder(folder)
     done = {neuron: found for neuron in neurons if (found := _saved(folder, neuron, plan))}
     missing = [neuron for neuron in dict.fromkeys(neurons) if neuron not in done]
     with progress_bar("Rendering", len(missing) * plan.steps, disable=not progress) as advance:
@@ -61,8 +87,9 @@ def render_into(
 
 def _saved(folder: Path, neuron: str, plan: RenderPlan) -> Render | None:
     """The render of a neuron that is in the folder, if it was made by an equal plan."""
+    mark = mark_of_render(neuron, plan.settings, None)
     try:
-        found = Render.load(png_path(folder, neuron))
-    except (OSError, ValueError, KeyError):  # missing, or not a render's files
+        found = Render.load(place_of_render(folder, neuron, neuron, plan.settings, mark))
+    except (OSError, ValueError, KeyError, SyntaxError):  # missing, or not a render's files
         return None
     return found if found.neuron == neuron and plan.repeats(found.settings) else None

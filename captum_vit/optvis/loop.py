@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_vit.optvis.foreign import stages
@@ -46,7 +48,7 @@ class RenderLoop:
         self.device = device
         self.dtype = torch.float32 if parameter.dtype in (torch.bfloat16, torch.float16) else parameter.dtype
         self.model_dtype = parameter.dtype
-        self.draws = Draws([stream_key(plan.seed, target.name) for target in targets], plan.steps, device)
+        self.draws = Draws([stream_key(plan.seed, target.stream) for target in targets], plan.steps, device)
         self.decode = recipe.parametrization.decoder(plan.size, device)
         self.parameters = self._start().requires_grad_()
         self.descent = recipe.optimizer.descent(self.parameters)
@@ -159,23 +161,30 @@ class RenderLoop:
                 activation=numbers[index][0],
                 start=numbers[index][1],
                 settings=settings,
-                problem=_problem(target, finite[index], *numbers[index]),
+                problem=_problem(target, finite[index], history[index], *numbers[index]),
+                key=target.name if target.neuron is not None else target.sha256,
             )
             for index, target in enumerate(self.targets)
         ]
 
 
-def _problem(target: Target, finite: Tensor, activation: float, start: float, change: float) -> str | None:
-    """What is wrong with a finished render, in words."""
-    if not finite.all():
-        return f"the loss was not finite from step {int(finite.int().argmin()) + 1} on"
+def _problem(
+    target: Target, finite: Tensor, history: NDArray[np.float32], activation: float, start: float, change: float
+) -> str | None:
+    """What is wrong with a finished render, in words: what was measured, and no more."""
+    steps = "1 step" if len(history) == 1 else f"{len(history)} steps"
+    if missing := int((~finite).sum()):
+        first = int(finite.int().argmin()) + 1
+        return f"the loss or its gradient was not finite in {missing} of {steps}, first in step {first}"
+    if target.neuron is not None and activation == start and np.all(history == start):
+        return f"dead: the activation stayed at exactly {start + 0.0:.3g} throughout {steps}"
     if change < 0.5 / 255:
-        return "the image never changed: the neuron gives no gradient"
+        return f"the image never changed: after {steps} it is the random one of the start"
     if not activation > start:
-        return f"dead: the activation never rose above its start ({activation:.3g}, at first {start:.3g})"
+        return f"not excited: after {steps} the activation is {activation:.3g}, not above its start, {start:.3g}"
     if target.neuron is not None and activation <= 0:
         # GELU is negative below zero and rises towards zero: what silences a neuron can look like progress.
-        return f"silenced and not excited: the finished activation is {activation:.3g}"
+        return f"silenced, or not yet excited: after {steps} the activation is {activation:.3g}, from {start:.3g}"
     return None
 
 

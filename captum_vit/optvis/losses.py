@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from types import TracebackType
 from typing import Protocol
@@ -11,9 +12,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from captum_vit.errors import DescriptionError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.layers import LayerOutputs
 from captum_vit.probes.site import Site
+from captum_vit.storage.fingerprint import content_sha256
 
 Objective = Callable[[Callable[[str], Tensor]], Tensor]
 
@@ -25,9 +28,15 @@ class Target:
     Attributes
     ----------
     name
-        The address, or the objective's description.
+        The address, or what the objective is called.
     depth
         How deep in the model it lies: the number of sites before it.
+    stream
+        What its random numbers follow from, besides the seed: the address, or the checksum of all that is in the
+        objective. An objective without content that could be compared has its name, and its place among those of that
+        name.
+    sha256
+        The checksum of the objective; None for a neuron, and for an objective that has none.
     neuron
         Site and unit; None for an objective.
     objective
@@ -36,6 +45,8 @@ class Target:
 
     name: str
     depth: int
+    stream: str
+    sha256: str | None = None
     neuron: tuple[Site, int] | None = None
     objective: Objective | None = None
 
@@ -48,10 +59,49 @@ class Target:
         AddressError
             The address is malformed, or the model has no such site or unit.
         """
-        if not isinstance(neuron, str):
-            return cls(getattr(neuron, "description", "") or repr(neuron), len(vit.sites), objective=neuron)
-        site, unit = vit.address(neuron)
-        return cls(site.address(unit), vit.sites.index(site), neuron=(site, unit))
+        if isinstance(neuron, str) or not callable(neuron):
+            site, unit = vit.address(neuron)
+            address = site.address(unit)
+            return cls(address, vit.sites.index(site), address, neuron=(site, unit))
+        name = _name(neuron)
+        try:
+            sha256 = content_sha256(neuron)
+        except (DescriptionError, OSError):  # OSError: a file that it holds cannot be read
+            return cls(name, len(vit.sites), name, objective=neuron)
+        return cls(name, len(vit.sites), sha256, sha256, objective=neuron)
+
+    @classmethod
+    def all_of(cls, vit: AdaptedModel, neurons: Sequence[str | Objective]) -> list[Target]:
+        """Several targets, of which different ones differ in name and stream.
+
+        Raises
+        ------
+        AddressError
+            As for :meth:`of`.
+        """
+        targets: list[Target] = []
+        streams: dict[str, list[str]] = {}  # of the targets of each name, in their order
+        twins: Counter[str] = Counter()
+        for neuron in neurons:
+            target = cls.of(vit, neuron)
+            if target.objective is not None and target.sha256 is None:
+                twins[target.name] += 1
+                target = replace(target, stream=f"{target.name} #{twins[target.name]}")
+            known = streams.setdefault(target.name, [])
+            if target.stream not in known:
+                known.append(target.stream)
+            if number := known.index(target.stream):
+                target = replace(target, name=f"{target.name} ({number + 1})")
+            targets.append(target)
+        return targets
+
+
+def _name(objective: Objective) -> str:
+    """What an objective is called: Lucent's description of it, or the name of the function or class."""
+    description = getattr(objective, "description", "")
+    if isinstance(description, str) and description.strip():
+        return " ".join(description.split())
+    return getattr(objective, "__qualname__", "") or type(objective).__qualname__
 
 
 class Losses(Protocol):

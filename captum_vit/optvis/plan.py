@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from typing import Any, TypedDict
 
 import torch
 
+from captum_vit.checks import check_adapted, shortly, whole_number
 from captum_vit.errors import DescriptionError, PlanError
 from captum_vit.optvis.recipe import Recipe
 from captum_vit.optvis.recipes import find_recipe
@@ -105,29 +107,24 @@ class RenderPlan:
         PlanError
             A number of steps, a size or a dtype means nothing.
         """
+        check_adapted(vit)
         recipe = find_recipe(recipe)
         parameter = next(vit.parameters())
-        steps = recipe.steps if steps is None else steps
-        if steps < 1:
-            raise PlanError(f"steps is {steps}; give at least 1")
-        pixels = vit.preprocessing.size if size is None else (size, size) if isinstance(size, int) else tuple(size)
-        if len(pixels) != 2 or min(pixels) < 1:
-            raise PlanError(f"size is {size}; give a side in pixels, or (height, width), of at least 1")
-        height, width = pixels
+        height, width = vit.preprocessing.size if size is None else _pixels(size)
         return cls(
             recipe=recipe,
-            steps=steps,
+            steps=whole_number("steps", recipe.steps if steps is None else steps, error=PlanError),
             size=(height, width),
             input_size=(height, width) if vit.preprocessing.any_size else vit.preprocessing.size,
-            seed=seed,
+            seed=whole_number("seed", seed, None, PlanError),
             dtype=_dtype_name(parameter.dtype if dtype is None else dtype),
             device=parameter.device.type,
             model={
+                **_plain(origin or {}),
                 "model": vit.model_name,
                 "weights_sha256": weights_sha256(vit.model),
                 "mean": list(vit.preprocessing.mean),
                 "std": list(vit.preprocessing.std),
-                **(origin or {}),
             },
         )
 
@@ -182,12 +179,36 @@ def resolve(vit: AdaptedModel, plan: RenderPlan | None, otherwise: PlanSettings,
     RecipeError, PlanError
         As for :meth:`RenderPlan.of`; and there are settings beside a plan.
     """
+    if plan is not None and not isinstance(plan, RenderPlan):
+        raise PlanError(f'plan is {shortly(plan)}; give a RenderPlan, or settings such as recipe="fourier" instead')
     if plan is None:
         said: PlanSettings = {**otherwise, **settings}
         return RenderPlan.of(vit, **said)
     if settings:
         raise PlanError(f"a plan is resolved already; leave {', '.join(settings)} out, or put it into the plan")
     return plan
+
+
+def _pixels(size: int | Size) -> Size:
+    sides = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
+    try:
+        height, width = (whole_number("size", side, error=PlanError) for side in sides)
+    except ValueError:  # PlanError too
+        raise PlanError(
+            f"size is {shortly(size)}; give a side in pixels, or (height, width), in whole numbers of at least 1"
+        ) from None
+    return height, width
+
+
+def _plain(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What an origin says as it comes back from a file."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(origin)))
+    except (TypeError, ValueError) as error:
+        raise PlanError(
+            f'origin cannot be recorded ({error}); give texts and numbers by name, such as {{"name": "my model"}}'
+        ) from error
+    return plain
 
 
 def _dtype_name(dtype: str | torch.dtype) -> str:

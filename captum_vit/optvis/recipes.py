@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from captum_vit.checks import shortly
 from captum_vit.errors import RecipeError
 from captum_vit.optvis.optimizers import Adam, NAdam
 from captum_vit.optvis.parametrizations import Fourier, Phases, Pixels
@@ -76,6 +77,6 @@ def find_recipe(recipe: str | Recipe) -> Recipe:
         return recipe
     offered = registry().offered[Recipe.hook]
     known = RECIPES | {each.name: each for each in offered if isinstance(each, Recipe)}
-    if recipe not in known:
-        raise RecipeError(f'no recipe "{recipe}"; there are {", ".join(known)}')
+    if not isinstance(recipe, str) or recipe not in known:
+        raise RecipeError(f"no recipe {shortly(recipe)}; there are {', '.join(known)}")
     return known[recipe]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from typing_extensions import Unpack
 
+from captum_vit.checks import check_adapted, some, whole_number
 from captum_vit.errors import PlanError
 from captum_vit.optvis.loop import RenderLoop
 from captum_vit.optvis.losses import Objective, Target
@@ -15,6 +16,8 @@ from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.devices import warn_if_idle
 from captum_vit.probes.twin import frozen_twin
 from captum_vit.progress import progress_bar
+
+EXAMPLE = '["blocks.5:42"]'
 
 
 def render(
@@ -30,7 +33,9 @@ def render(
     """Optimize an image for each neuron.
 
     A neuron's image depends on the plan and the neuron, not on which others are rendered with it, nor on the batch
-    size, up to the rounding of floating-point arithmetic. Gradients are taken with respect to images only: no weight's
+    size, up to the rounding of floating-point arithmetic. The same holds for objectives, which are told apart by all
+    that is in them; of those whose content cannot be compared, the place among the others of their name counts too, and
+    different ones of one name are numbered. Gradients are taken with respect to images only: no weight's
     flag or gradient changes, and no global generator is drawn from.
 
     Parameters
@@ -64,11 +69,14 @@ def render(
     RecipeError
         There is no such recipe.
     PlanError
-        A setting means nothing, or there are settings beside a plan.
+        There is no neuron, a setting means nothing, or there are settings beside a plan.
     """
-    asked = [neurons] if isinstance(neurons, str) or callable(neurons) else list(neurons)
+    check_adapted(vit)
+    whole_number("batch_size", batch_size, error=PlanError)
+    asked = [neurons] if isinstance(neurons, str) or callable(neurons) else some("neurons", neurons, EXAMPLE, PlanError)
     for neuron in asked:
-        Target.of(vit, neuron)  # a wrong address is told before weights are read
+        if not callable(neuron):
+            vit.address(neuron)  # a wrong one is told before weights are read
     plan = resolve(vit, plan, {}, settings)
     done: dict[int, Render] = {}
     finished, total = 0, len(asked) * plan.steps
@@ -108,11 +116,10 @@ def render_batches(
     dict
         The renders of a batch, by their place among the neurons.
     """
-    if batch_size < 1:
-        raise PlanError(f"batch_size is {batch_size}; give at least 1")
+    whole_number("batch_size", batch_size, error=PlanError)
     warn_if_idle(vit)
     twin = frozen_twin(vit, plan.torch_dtype if plan.torch_dtype != next(vit.parameters()).dtype else None)
-    targets = [Target.of(twin, neuron) for neuron in neurons]
+    targets = Target.all_of(twin, neurons)
     # Neurons of like depth together, so that a batch runs no deeper than its neurons need.
     order = sorted(range(len(targets)), key=lambda index: targets[index].depth)
     for first in range(0, len(order), batch_size):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from captum_vit.optvis.keeping import kept, mark_of_render, place_of_render, place_of_sheet
 from captum_vit.storage.files import replacing
+
+NAMED = ""  # the key of a render that is told by its name
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class Render:
         All that repeats the render: model, recipe, steps, size, seed, versions.
     problem
         What went wrong, in words; None if nothing did.
+    key
+        What tells the neuron or objective from others: the address, or the checksum of all that is in the objective;
+        None for an objective that has no content to be compared.
     """
 
     neuron: str
@@ -46,24 +54,43 @@ class Render:
     start: float
     settings: Mapping[str, Any]
     problem: str | None = None
+    key: str | None = NAMED
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the image as PNG and the rest as JSON beside it, and return the PNG's path."""
-        path = png_path(Path(folder), self.neuron)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            to_pil(self.image).save(partial, format="PNG")
-        # The JSON comes last: where it is, the render is whole.
-        record = {
+    def __post_init__(self) -> None:
+        if self.key == NAMED:
+            object.__setattr__(self, "key", str(self.neuron))
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """All but the image, in words and numbers that JSON holds."""
+        return {
             "neuron": self.neuron,
+            "key": self.key,
             "activation": self.activation,
             "start": self.start,
             "problem": self.problem,
             "settings": dict(self.settings),
             "history": [round(float(value), 6) for value in self.history],
         }
+
+    @cached_property
+    def mark(self) -> str:
+        """What tells the render's files from those of others: equal for one neuron or objective and equal plans."""
+        pixels = hashlib.sha256(np.ascontiguousarray(self.image).tobytes()).hexdigest()
+        return mark_of_render(self.key, self.settings, [self.record, pixels])
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the image as PNG and the rest as JSON beside it, and return the PNG's path.
+
+        The files are named after the neuron. Where a file of that name holds something else, such as the same neuron by
+        another plan, it stays, and a part of the plan's checksum is added to the name.
+        """
+        path = place_of_render(Path(folder), self.neuron, self.key, self.settings, self.mark)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _save(to_pil(self.image), path, self.mark)
+        # The JSON comes last: where it is, the render is whole.
         with replacing(path.with_suffix(".json")) as partial:
-            partial.write_text(json.dumps(record, indent=1))
+            partial.write_text(json.dumps({"mark": self.mark, **self.record}, indent=1), encoding="utf-8")
         return path
 
     @classmethod
@@ -76,12 +103,13 @@ class Render:
             One of the two files is missing, or is not what :meth:`save` wrote.
         """
         path = Path(path)
-        record = json.loads(path.with_suffix(".json").read_text())
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         with Image.open(path) as image:
             pixels = (np.asarray(image.convert("RGB")) / 255).astype(np.float32)
         names = ("neuron", "activation", "start", "problem", "settings")
         history = np.array(record["history"], dtype=np.float32)
-        return cls(image=pixels, history=history, **{name: record[name] for name in names})
+        key = record.get("key", NAMED)
+        return cls(image=pixels, history=history, key=key, **{name: record[name] for name in names})
 
 
 @dataclass(frozen=True)
@@ -120,16 +148,36 @@ class Renders:
         return {render.neuron: render.problem for render in self.renders if render.problem}
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write a PNG and a JSON for each neuron and a contact sheet; return the paths of the PNGs."""
+        """Write a PNG and a JSON for each neuron and a contact sheet; return the paths of the PNGs.
+
+        Different renders get different files, and nothing else that is in the folder is written over; see
+        :meth:`Render.save`.
+        """
         paths = [render.save(folder) for render in self.renders]
         self.save_sheet(folder)
         return paths
 
     def save_sheet(self, folder: str | Path) -> Path:
-        """Write the contact sheet alone, and return its path."""
-        path = Path(folder) / "contact-sheet.png"
-        with replacing(path) as partial:
-            to_pil(self.grid()).save(partial, format="PNG")
+        """Write the contact sheet alone, and return its path.
+
+        It shows what the folder holds of the plan: these renders, and those that were put there before.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = self.renders[0].settings
+        path, mark = place_of_sheet(folder, settings, [render.mark for render in self.renders])
+        own = {render.mark for render in self.renders}
+        shown = [np.asarray(to_pil(render.image)) for render in self.renders]
+        for png, record in kept(folder, settings):
+            if record.get("mark") not in own:
+                try:
+                    with Image.open(png) as image:
+                        pixels = np.asarray(image.convert("RGB"))
+                except (OSError, SyntaxError):  # damaged, or not there
+                    continue
+                if pixels.shape == shown[0].shape:
+                    shown.append(pixels)
+        _save(Image.fromarray(_tiled(shown, white=255)), path, mark)
         return path
 
     def grid(self, columns: int | None = None, gap: int = 4) -> NDArray[np.float32]:
@@ -142,22 +190,31 @@ class Renders:
         gap
             White pixels between images.
         """
-        images = self.images
-        count, height, width, _ = images.shape
-        columns = min(count, columns or math.ceil(math.sqrt(count)))
-        rows = -(-count // columns)
-        sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), dtype=np.float32)
-        for index, image in enumerate(images):
-            top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
-            sheet[top : top + height, left : left + width] = image
-        return sheet
-
-
-def png_path(folder: Path, neuron: str) -> Path:
-    """Where the render of a neuron is saved in a folder."""
-    return folder / (re.sub(r"[^\w.+-]+", "-", neuron).strip("-") + ".png")
+        return _tiled(self.images, columns, gap)
 
 
 def to_pil(image: NDArray[np.float32]) -> Image.Image:
     """An image of pixels in [0, 1], shape ``(H, W, 3)``, as Pillow's."""
     return Image.fromarray((image * 255).round().astype(np.uint8))
+
+
+def _tiled(
+    images: Sequence[NDArray[Any]] | NDArray[Any], columns: int | None = None, gap: int = 4, white: int = 1
+) -> NDArray[Any]:
+    """Images ``(H, W, 3)`` of one size in rows on white."""
+    count, (height, width, _) = len(images), images[0].shape
+    columns = min(count, columns or math.ceil(math.sqrt(count)))
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), white, dtype=images[0].dtype)
+    for index, image in enumerate(images):
+        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def _save(image: Image.Image, path: Path, mark: str) -> None:
+    """Write a PNG that carries a mark."""
+    info = PngInfo()
+    info.add_text("Comment", mark)
+    with replacing(path) as partial:
+        image.save(partial, format="PNG", pnginfo=info)
