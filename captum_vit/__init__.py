@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from captum_vit.optvis.lucent import render_vis
     from captum_vit.optvis.recipe import Recipe
     from captum_vit.optvis.rendering import render
-    from captum_vit.probes.adapted import AdaptedModel, adapt, restore
+    from captum_vit.probes.adapted import AdaptedModel
     from captum_vit.probes.adapter import Adapter, hookimpl
+    from captum_vit.probes.adapting import adapt, restore
     from captum_vit.probes.grid import PatchGrid
     from captum_vit.probes.site import Site, feed_forward
     from captum_vit.ranking.result import TopImages
@@ -57,14 +58,14 @@ _HOMES = {
     "Recipe": "optvis.recipe",
     "Site": "probes.site",
     "TopImages": "ranking.result",
-    "adapt": "probes.adapted",
+    "adapt": "probes.adapting",
     "attribute": "attribution",
     "feed_forward": "probes.site",
     "hookimpl": "probes.adapter",
     "load": "models",
     "render": "optvis.rendering",
     "render_vis": "optvis.lucent",
-    "restore": "probes.adapted",
+    "restore": "probes.adapting",
     "top_images": "ranking.search",
 }
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captum_vit.errors import MethodError
 from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.probes.recording import recording
 from captum_vit.probes.site import Site
 
 DEFAULT_METHOD = "integrated-gradients"
@@ -115,7 +116,8 @@ def attribute(
         explainer = wrapper(explainer)
     try:
         # Captum would set requires_grad on the caller's tensor for a while, and say so in a warning.
-        attributions: Tensor = explainer.attribute(images.detach().requires_grad_(), **settings)
+        with recording():
+            attributions: Tensor = explainer.attribute(images.detach().clone().requires_grad_(), **settings)
     except AssertionError as error:  # how Captum refuses an input
         raise MethodError(f'Captum\'s "{method}" cannot be applied here: {error}') from error
     return attributions.detach()

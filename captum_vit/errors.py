@@ -19,6 +19,10 @@ class GridError(CaptumViTError, ValueError):
     """The tokens at a site do not form the patch grid that its adapter describes, or an image is too small for one."""
 
 
+class RecomputationError(CaptumViTError):
+    """A pass would stop, or a gradient be taken, inside activation checkpointing, which runs layers again."""
+
+
 class PluginError(CaptumViTError):
     """Adapters of several distributions claim a model, a named family is not installed, or a plugin is wrong."""
 
@@ -93,6 +97,10 @@ class OutputError(CaptumViTError, OSError):
 
 class ImageError(CaptumViTError, ValueError):
     """A file that cannot be read as an image, or a folder without one."""
+
+
+class PreprocessingWarning(UserWarning):
+    """What a wrapper does to an image before the model gets it cannot be told, so nothing of it is allowed for."""
 
 
 class PluginWarning(UserWarning):

@@ -57,7 +57,7 @@ def test_the_readme_shows_the_adapter_that_the_tests_install() -> None:
     assert adapter.endswith(shown[0])
 
 
-@pytest.mark.parametrize("module", ["probes.adapted", "probes.grid"])
+@pytest.mark.parametrize("module", ["probes.adapting", "probes.grid", "probes.address"])
 def test_the_examples_in_docstrings_give_what_they_say(module: str) -> None:
     failed, attempted = doctest.testmod(import_module(f"captum_vit.{module}"))
     assert attempted > 0

@@ -98,7 +98,8 @@ def test_a_wrapped_model_keeps_its_sites_and_gives_the_maps_of_what_reaches_it(f
     bare = captum_vit.adapt(tiny.build())
     wrapper = Guarded(nn.Sequential(Normalize(), Resize(tiny.image_size), tiny.build())).eval()
     vit = captum_vit.adapt(wrapper)
-    assert vit.sites == bare.sites
+    described = [[(s.name, s.units, s.prefix_tokens, s.layer) for s in each.sites] for each in (vit, bare)]
+    assert described[0] == described[1]
     assert [*wrapper.state_dict()] == [f"backbone.2.{key}" for key in bare.model.state_dict()]
     pixels = torch.rand(2, 3, 12, 20, generator=torch.Generator().manual_seed(0))
     images = Resize(tiny.image_size)(Normalize()(pixels))

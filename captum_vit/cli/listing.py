@@ -16,7 +16,7 @@ def sites(
 ) -> None:
     """List a model's sites, the places where its neurons are; takes no weights."""
     from captum_vit.models.build import build_without_weights
-    from captum_vit.probes.adapted import adapt
+    from captum_vit.probes.adapting import adapt
 
     with adapt(build_without_weights(model)) as vit:
         height, width = vit.preprocessing.size

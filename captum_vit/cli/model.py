@@ -76,7 +76,7 @@ class ModelChoice:
     def sketch(self) -> Iterator[AdaptedModel]:
         """Context with the model without weights: what is wrong with a question is told before any are fetched."""
         from captum_vit.models.build import build_without_weights
-        from captum_vit.probes.adapted import adapt
+        from captum_vit.probes.adapting import adapt
 
         _ = self.place  # one that is not there is wrong, too
         with adapt(build_without_weights(self.name)) as vit:
@@ -87,7 +87,7 @@ class ModelChoice:
         """Context with the model with its weights, adapted, on the device, which is told."""
         from captum_vit.models import available
         from captum_vit.models.build import build_model
-        from captum_vit.probes.adapted import adapt
+        from captum_vit.probes.adapting import adapt
 
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs each attempt to reach the hub
         with stderr().status(f"Loading {escape(self.name)} ..."):

@@ -18,6 +18,7 @@ from captum_vit.optvis.results import Render
 from captum_vit.optvis.views import Views
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.grid import Size
+from captum_vit.probes.recording import check_recorded, recording
 
 # Of the losses under float16, whose smallest numbers gradients of means over patches fall short of.
 _FIRST_SCALE, _GROWTH = 2.0**14, 2.0 ** (1 / 64)
@@ -40,6 +41,7 @@ class RenderLoop:
         How.
     """
 
+    @recording()
     def __init__(self, vit: AdaptedModel, targets: Sequence[Target], plan: RenderPlan) -> None:
         parameter = next(vit.parameters())
         recipe, device = plan.recipe, parameter.device
@@ -76,12 +78,13 @@ class RenderLoop:
                 self._step(step)
                 yield step
 
+    @recording()
     def _step(self, step: int) -> None:
         recipe = self.plan.recipe
         views = Views.of(self.images()[:, None])
         for number, stage in enumerate(self.stages):
             views = stage.apply(views, self.draws.at(step, number + 1))
-        losses = self._losses(views)
+        losses = check_recorded(self._losses(views))
         self.history[:, step] = losses.detach()
         if isinstance(recipe.penalty, Penalty):
             total = losses + recipe.penalty.of(views)
@@ -136,6 +139,7 @@ class RenderLoop:
     def _start(self) -> Tensor:
         return self.plan.recipe.parametrization.start(self.plan.size, self.draws.at(0, 0)).to(self.dtype)
 
+    @recording()
     @torch.no_grad()
     def finish(self) -> list[Render]:
         """The results, after the last step."""

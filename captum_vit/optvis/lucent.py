@@ -17,6 +17,7 @@ from captum_vit.probes.address import Address
 from captum_vit.probes.grid import Size
 from captum_vit.probes.layers import LayerOutputs
 from captum_vit.probes.preprocessing import Preprocessing
+from captum_vit.probes.recording import check_recorded, recording
 from captum_vit.probes.twin import frozen_twin
 from captum_vit.progress import progress_bar
 
@@ -25,6 +26,7 @@ Transform = Callable[[Tensor], Tensor]
 Objective = str | Callable[[Callable[[str], Tensor]], Tensor]
 
 
+@recording()
 def render_vis(
     model: nn.Module,
     objective_f: Objective,
@@ -112,7 +114,7 @@ def render_vis(
     def closure() -> Tensor:
         stepper.zero_grad()
         layers.run(transform_f(image_f()))
-        loss = objective(layers)
+        loss = check_recorded(objective(layers))
         torch.autograd.backward(loss, inputs=list(params))
         return loss
 
@@ -125,7 +127,7 @@ def render_vis(
                 for step in range(1, max(thresholds) + 1):
                     stepper.step(closure)  # type: ignore[arg-type]
                     if step in thresholds:
-                        images.append(tensor_to_img_array(image_f()))
+                        images.append(tensor_to_img_array(image_f().float()))
                         if verbose:
                             print(f"Loss at step {step}: {objective(layers):.3f}")
                             if show_inline:
@@ -135,11 +137,11 @@ def render_vis(
                     advance(1)
         except KeyboardInterrupt:
             print(f"Interrupted optimization at step {step}.")
-            images.append(tensor_to_img_array(image_f()))
+            images.append(tensor_to_img_array(image_f().float()))
     if save_image:
         export(image_f(), image_name)
     if show_inline:
-        show(tensor_to_img_array(image_f()))
+        show(tensor_to_img_array(image_f().float()))
     elif show_image:
         view(image_f())
     return images

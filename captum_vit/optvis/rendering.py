@@ -14,6 +14,7 @@ from captum_vit.optvis.plan import PlanSettings, RenderPlan, resolve
 from captum_vit.optvis.results import Render, Renders
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.devices import warn_if_idle
+from captum_vit.probes.recording import recording
 from captum_vit.probes.twin import frozen_twin
 from captum_vit.progress import progress_bar
 
@@ -118,7 +119,8 @@ def render_batches(
     """
     whole_number("batch_size", batch_size, error=PlanError)
     warn_if_idle(vit)
-    twin = frozen_twin(vit, plan.torch_dtype if plan.torch_dtype != next(vit.parameters()).dtype else None)
+    with recording():
+        twin = frozen_twin(vit, plan.torch_dtype if plan.torch_dtype != next(vit.parameters()).dtype else None)
     targets = Target.all_of(twin, neurons)
     # Neurons of like depth together, so that a batch runs no deeper than its neurons need.
     order = sorted(range(len(targets)), key=lambda index: targets[index].depth)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -13,104 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_vit.errors import (
-    AddressError,
-    CaptumViTError,
-    PluginError,
-    TrainingModeWarning,
-    UnsupportedModelError,
-    ZeroAttributionWarning,
-)
-from captum_vit.probes import probe
+from captum_vit.errors import AddressError, CaptumViTError, RecomputationError, ZeroAttributionWarning
+from captum_vit.probes import hooks
 from captum_vit.probes.address import Address
+from captum_vit.probes.door import Colours
+from captum_vit.probes.forward_pass import StopForward
+from captum_vit.probes.hooks import Path
 from captum_vit.probes.neuron import Neuron
-from captum_vit.probes.plugins import Registered, registry
 from captum_vit.probes.preprocessing import Preprocessing
-from captum_vit.probes.probe import Probe, StopForward
+from captum_vit.probes.probe import Probe
 from captum_vit.probes.site import Site
-
-
-def adapt(model: nn.Module, family: str | None = None) -> AdaptedModel:
-    """Make a model's feed-forward neurons look like a ConvNet's feature maps.
-
-    Parameters
-    ----------
-    model
-        A supported model, or a wrapper that holds one (``nn.Sequential(normalize, vit)``). Its outputs, weights and
-        flags stay as they are; :meth:`AdaptedModel.restore` takes the hooks off again.
-    family
-        The adapter to use where several would serve; found by the model's class when not given.
-
-    Returns
-    -------
-    AdaptedModel
-        A module with the same outputs, to pass to Lucent and Captum. An adapted model is returned as it is.
-
-    Raises
-    ------
-    UnsupportedModelError
-        No adapter serves the model, it holds several supported ones, it is compiled, or it is adapted already.
-    PluginError
-        Adapters of several distributions claim the model, ``family`` is not installed, or the adapter describes
-        the model wrongly.
-
-    Warns
-    -----
-    TrainingModeWarning
-        The model is in training mode.
-
-    Examples
-    --------
-    >>> import timm, torch
-    >>> with adapt(timm.create_model("deit_tiny_patch16_224").eval()) as vit:
-    ...     vit.patch_map(torch.zeros(1, 3, 224, 224), "blocks.5:42").shape
-    torch.Size([1, 14, 14])
-    """
-    if isinstance(model, AdaptedModel):
-        return model
-    name = type(model).__name__
-    if any(_is_compiled(module) for module in model.modules()):
-        raise UnsupportedModelError(
-            f"{name} is compiled, and compiled code ignores hooks that come later; adapt the model first and compile "
-            "the result: torch.compile(captum_vit.adapt(model))"
-        )
-    if probe.is_installed(model):
-        raise UnsupportedModelError(
-            f"{name} is adapted already; use the adapted model that you have, or take its hooks off with "
-            "captum_vit.restore(model)"
-        )
-    if model.training:
-        warnings.warn(
-            f"{name} is in training mode: dropout and drop path make every pass different; call model.eval()",
-            TrainingModeWarning,
-            stacklevel=2,
-        )
-    supported, registered = registry().find(model, family)
-    sites, stem = _describe(registered, supported)
-    return AdaptedModel(model, supported, sites, registered.adapter.family, stem)
-
-
-def _describe(registered: Registered, model: nn.Module) -> tuple[tuple[Site, ...], nn.Module]:
-    """The model's sites and the module that receives its image, as its adapter tells; a wrong tale is told apart."""
-    adapter = registered.adapter
-    blame = f'adapter "{adapter.family}" of distribution "{registered.distribution}"'
-    sites = tuple(adapter.sites(model))
-    if not sites:
-        raise PluginError(f"{blame} lists no site in {type(model).__name__}; it should yield its feed-forward blocks")
-    if twice := [name for name, count in Counter(site.key for site in sites).items() if count > 1]:
-        raise PluginError(f"{blame} lists several sites under one name: {', '.join(twice)} (dots read as underscores)")
-    try:
-        return sites, model.get_submodule(adapter.stem)
-    except AttributeError:
-        raise PluginError(
-            f'{blame} names "{adapter.stem}" as the module that receives the image, which {type(model).__name__} does '
-            "not have; set stem to its module path"
-        ) from None
-
-
-def restore(model: nn.Module) -> None:
-    """Take the package's hooks off a model; for a bare copy of an adapted model, whose adapted model is not at hand."""
-    probe.remove(model)
 
 
 class AdaptedModel(nn.Module):
@@ -129,17 +40,23 @@ class AdaptedModel(nn.Module):
     ffn, prefix
         The probes of the patch tokens and of the prefix tokens, by site name with dots as underscores; Lucent calls
         them ``"ffn_blocks_5"`` and ``"prefix_blocks_5"``.
-    preprocessing
-        The input size, mean and standard deviation that the model expects.
     """
 
     def __init__(
-        self, model: nn.Module, supported: nn.Module, sites: tuple[Site, ...], family: str, stem: nn.Module
+        self,
+        model: nn.Module,
+        supported: nn.Module,
+        sites: tuple[Site, ...],
+        family: str,
+        stem: nn.Module,
+        *,
+        inner: tuple[Site, ...] | None = None,
+        colours: Colours | None = None,
+        told: Preprocessing | None = None,
     ) -> None:
         super().__init__()
         self.sites = sites
         self.family = family
-        self.preprocessing = Preprocessing.of(supported, stem)
         self.model_name = type(supported).__name__
         self.ffn = nn.ModuleDict({site.key: Probe() for site in sites})
         self.prefix = nn.ModuleDict({site.key: Probe() for site in sites if site.prefix_tokens})
@@ -148,19 +65,33 @@ class AdaptedModel(nn.Module):
         # always is: the output itself.
         self.output = nn.Identity()
         self._by_name = {site.name: site for site in sites} | {site.layer: site for site in sites}
-        self._pass = probe.install(stem, sites, self.ffn, self.prefix, self.model_name)
+        self._path = Path(supported, stem, inner or sites, self.ffn, self.prefix, self.model_name)
+        self._pass = self._path.forward_pass
+        self._colours, self._told = colours, told
         for module in (self, self.ffn, self.prefix, self.output, *self.ffn.values(), *self.prefix.values()):
             module.training = model.training
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The input size, mean and standard deviation that :attr:`model` expects now."""
+        if self._told is not None:
+            return self._told
+        own = Preprocessing.of(self._path.model, self._path.stem)
+        return own if self._colours is None else own.behind(self._colours)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own output; inside :meth:`until`, the map of the site at which the pass stops."""
+        self._path.follow()
         try:
             output = self.output(self.model(*args, **kwargs))
         except StopForward as stop:
             return stop.output
         if self._pass.wanted:
-            missed = ", ".join(sorted(self._pass.wanted - self._pass.maps.keys()))
-            raise CaptumViTError(f"the forward pass of {self.model_name} ended without reaching {missed}")
+            missed = ", ".join(sorted(self._pass.missed))
+            raise CaptumViTError(
+                f"the forward pass of {self.model_name} ended without reaching {missed}; if the model was changed "
+                "after adapt(), restore it and adapt it again"
+            )
         return output
 
     def site(self, name: str) -> Site:
@@ -215,7 +146,7 @@ class AdaptedModel(nn.Module):
             The model never reads this site's patch tokens again.
         """
         site = self.site(name)
-        if not site.reaches_output:
+        if not site.reaches_output and not self._reaches_output(site):
             warnings.warn(
                 f"{self.model_name} never reads the patch tokens of {site.name} again (it classifies by its prefix "
                 "tokens), so attributions of the model's output are exactly zero there. Attribute at an earlier site, "
@@ -224,6 +155,25 @@ class AdaptedModel(nn.Module):
                 stacklevel=2,
             )
         return self.ffn[site.key]  # type: ignore[return-value]
+
+    def _reaches_output(self, site: Site) -> bool:
+        """Whether the output depends on a site's patch tokens after all: in a wrapper, or with another classifier."""
+        parameter = next(self.model.parameters())
+        if parameter.is_meta:
+            return False
+        images = torch.rand(1, 3, *self.preprocessing.size).to(parameter.device, parameter.dtype)
+        maps: list[Tensor] = []
+        hook = self.ffn[site.key].register_forward_hook(lambda module, inputs, output: maps.append(output))
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                output = self.model(images.requires_grad_())
+                (gradient,) = torch.autograd.grad(output.sum(), maps, allow_unused=True)
+        # A model whose output is no tensor, or that does not take such an image, is as its adapter says.
+        except Exception:
+            return False
+        finally:
+            hook.remove()
+        return gradient is not None and bool(gradient.any())
 
     def prefix_layer(self, name: str) -> Probe:
         """The probe of a site's prefix tokens, which passes ``(B, units, 1, prefix_tokens)``.
@@ -324,8 +274,17 @@ class AdaptedModel(nn.Module):
         with self.collector(names)() as maps:
             yield maps
 
-    def collector(self, names: Iterable[str]) -> Callable[[], AbstractContextManager[dict[str, Tensor]]]:
+    def collector(
+        self, names: Iterable[str], listener: Callable[[str, Tensor], None] | None = None
+    ) -> Callable[[], AbstractContextManager[dict[str, Tensor]]]:
         """What opens :meth:`collect` again and again: looks at the model once, and not every time.
+
+        Parameters
+        ----------
+        names
+            Names of the sites.
+        listener
+            What gets each site's name and map as soon as it is there, instead of their being collected.
 
         Raises
         ------
@@ -336,17 +295,17 @@ class AdaptedModel(nn.Module):
         """
         wanted = frozenset(self.site(name).name for name in names)
         if any(getattr(module, "grad_checkpointing", False) for module in self.model.modules()):
-            raise CaptumViTError(
+            raise RecomputationError(
                 "a pass cannot stop early inside gradient checkpointing; switch it off with "
                 "model.set_grad_checkpointing(False)"
             )
-        if not probe.is_installed(self.model, self._pass):
+        if not hooks.is_installed(self.model, self._pass):
             raise CaptumViTError(f"{self.model_name} was restored and has no probes; adapt it again")
-        return partial(self._pass.until, wanted)
+        return partial(self._pass.until, wanted, listener)
 
     def restore(self) -> None:
         """Take the probes off the model's path; the model is then as it was before :func:`adapt`."""
-        probe.remove(self.model, self._pass)
+        hooks.remove(self.model, self._pass)
 
     def __enter__(self) -> AdaptedModel:
         return self
@@ -363,7 +322,3 @@ class AdaptedModel(nn.Module):
     def _sites_in_words(self) -> str:
         names = [site.name for site in self.sites]
         return ", ".join(names) if len(names) <= 4 else f"{names[0]}, {names[1]} … {names[-1]}"
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None

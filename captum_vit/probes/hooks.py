@@ -1,112 +1,34 @@
-"""Probes on the forward path: the identity modules, the hooks that feed them, and what one forward pass notes."""
+"""The hooks that lead a model's tokens through probes: put on, kept where they belong, and taken off again.
+
+They are objects and not closures: `copy.deepcopy` and `pickle` then take them along with the model, and the copy's
+hooks feed the copy's probes.
+"""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from captum_vit.errors import GridError
+from captum_vit.probes.forward_pass import ForwardPass
 from captum_vit.probes.grid import Size
+from captum_vit.probes.probe import is_watched, shown
 from captum_vit.probes.site import Site
-
-
-class Probe(nn.Module):
-    """Identity on the forward path at a site: a hook or a layer attribution here sees, or replaces, neurons as maps.
-
-    The probe of the patch tokens passes ``(B, units, rows, columns)``; that of the prefix tokens
-    ``(B, units, 1, prefix_tokens)``. The model goes on computing with whatever the probe returns.
-    """
-
-    def forward(self, neurons: Tensor) -> Tensor:
-        """Return ``neurons`` as they are."""
-        return neurons
-
-
-class StopForward(BaseException):
-    """Ends a forward pass once everything wanted of it is there; the adapted model catches it.
-
-    A BaseException, so that a wrapper's ``except Exception`` does not swallow it on the way up.
-
-    Parameters
-    ----------
-    output
-        What the layer at which the pass stops gave; the adapted model returns it.
-    """
-
-    def __init__(self, output: Any) -> None:
-        super().__init__()
-        self.output = output
-
-
-class ForwardPass(threading.local):
-    """What a forward pass notes, kept for each thread apart.
-
-    Attributes
-    ----------
-    image_size
-        (height, width) of the image that last entered the model in this thread.
-    wanted
-        Sites after which the pass stops; empty: it runs to its end.
-    maps
-        Maps of the wanted sites of the latest pass, by site name.
-    """
-
-    def __init__(self) -> None:
-        self.image_size: Size | None = None
-        self.wanted: frozenset[str] = frozenset()
-        self.maps: dict[str, Tensor] = {}
-
-    @contextmanager
-    def until(self, wanted: frozenset[str]) -> Iterator[dict[str, Tensor]]:
-        """Let passes in this thread stop as soon as all ``wanted`` sites have run, and collect their maps."""
-        outer = self.wanted, self.maps
-        self.wanted, self.maps = wanted, {}
-        try:
-            yield self.maps
-        finally:
-            self.wanted, self.maps = outer
-
-    # Traced, the note would be lost where a stop ends the pass (torch 2.14).
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def begin(self, image_size: Size) -> None:
-        """Start the notes of a new pass; nothing of an earlier or failed one remains."""
-        self.image_size = image_size
-        self.maps.clear()
-
-    def wants(self, site: Site) -> bool:
-        """Whether passes of this thread collect the map of ``site``."""
-        return site.name in self.wanted
-
-    def arrive(self, site: Site, patch_map: Tensor) -> None:
-        """Note that a site has run, and stop the pass if it was the last one wanted."""
-        if self.wants(site):
-            self.maps[site.name] = patch_map
-            if len(self.maps) == len(self.wanted):
-                raise StopForward(patch_map)
-
-    def __reduce__(self) -> tuple[type[ForwardPass], tuple[()]]:
-        # Copies and pickles start without notes; without this, copy and pickle refuse thread-local objects.
-        return ForwardPass, ()
-
-
-# The hooks are objects and not closures: `copy.deepcopy` and `pickle` then take them along with the model, and the
-# copy's hooks feed the copy's probes.
 
 
 class ImageSizeHook:
     """Forward pre-hook on the module that first receives the image."""
 
-    def __init__(self, forward_pass: ForwardPass) -> None:
+    def __init__(self, forward_pass: ForwardPass, path: Path) -> None:
         self.forward_pass = forward_pass
+        self.path = path
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Note the size of the image that enters."""
+        self.path.follow()
         height, width = args[0].shape[-2:]
         self.forward_pass.begin((height, width))
 
@@ -125,35 +47,39 @@ class SiteHook:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Take the tokens apart, pass them through the probes, and put them together again."""
-        # Taking tokens apart copies them. An identity that nobody watches can do without, and needs no grid.
-        if not any(self._watches(site) for site in self.sites):
+        call = self.forward_pass.call(self) if len(self.sites) > 1 else 0
+        # An identity that nobody watches can be left out, and needs no grid.
+        if not any(self.forward_pass.wants(site) or self._is_watched(site) for site in self.sites):
             return None
         tokens: Tensor = args[0]
-        site, (rows, columns) = self._arrived(tokens)
-        probe = self.probes[site.key]
+        site, (rows, columns) = self._arrived(tokens, call)
         prefix, patches = tokens[:, : site.prefix_tokens], tokens[:, site.prefix_tokens :]
-        given = patches.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
-        patch_map = probe(given)
-        untouched = patch_map is given and not patch_map.requires_grad
+        patch_map = patches.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+        if not self._is_watched(site):
+            self.forward_pass.arrive(site, patch_map)
+            return None
+        patch_map = shown(self.probes[site.key], patch_map)
         if site.prefix_tokens:
-            given = prefix.transpose(1, 2).unsqueeze(2)
-            prefix_map = self.prefix_probes[site.key](given)
-            untouched = untouched and prefix_map is given and not prefix_map.requires_grad
+            prefix_map = shown(self.prefix_probes[site.key], prefix.transpose(1, 2).unsqueeze(2))
             prefix = prefix_map.squeeze(2).transpose(1, 2)
         self.forward_pass.arrive(site, patch_map)
-        # Views of the tokens came back, and no gradient will be asked of them: they need not be put together again.
-        if untouched:
-            return None
         patches = patch_map.flatten(2).transpose(1, 2)
-        return (torch.cat((prefix, patches), dim=1) if site.prefix_tokens else patches, *args[1:])
+        # Laid out as they came, since products of matrices are rounded by how those lie in memory.
+        tokens = torch.cat((prefix, patches), dim=1) if site.prefix_tokens else patches.contiguous()
+        return (tokens, *args[1:])
 
-    def _watches(self, site: Site) -> bool:
+    def _is_watched(self, site: Site) -> bool:
         """Whether anything can tell that the site's probes run."""
-        probes = [self.probes[site.key]] + ([self.prefix_probes[site.key]] if site.prefix_tokens else [])
-        return self.forward_pass.wants(site) or any(map(_is_watched, probes))
+        return is_watched(self.probes[site.key]) or (
+            site.prefix_tokens > 0 and is_watched(self.prefix_probes[site.key])
+        )
 
-    def _arrived(self, tokens: Tensor) -> tuple[Site, Size]:
-        """The site whose tokens these are: a shared block is told apart by its number of tokens."""
+    def _arrived(self, tokens: Tensor, call: int) -> tuple[Site, Size]:
+        """The site whose tokens these are.
+
+        Sites that share a block are told apart by their number of tokens, and where that is the same by the order in
+        which the block is called.
+        """
         image_size = self.forward_pass.image_size
         if image_size is None:
             raise GridError(
@@ -161,51 +87,112 @@ class SiteHook:
                 "unknown; pass images through the model's own forward, and if gradient checkpointing recomputes "
                 "blocks in another thread, switch it off with model.set_grad_checkpointing(False)"
             )
-        for site in self.sites:
-            rows, columns = site.grid(image_size)
-            if tuple(tokens.shape[1:]) == (site.prefix_tokens + rows * columns, site.units):
-                return site, (rows, columns)
+        grids = [site.grid(image_size) for site in self.sites]
+        fitting = [
+            (site, (rows, columns))
+            for site, (rows, columns) in zip(self.sites, grids, strict=True)
+            if tuple(tokens.shape[1:]) == (site.prefix_tokens + rows * columns, site.units)
+        ]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            if len(fitting) == len(self.sites) and call < len(fitting):
+                return fitting[call]
+            names = ", ".join(site.name for site, _ in fitting)
+            raise GridError(
+                f"{names} share one module in {self.model_name}, which ran {call + 1} times in a pass, so that they "
+                "cannot be told apart; if activation checkpointing recomputes it, switch that off"
+            )
         height, width = image_size
         expected = " or ".join(_describe(site, image_size) for site in self.sites)
         raise GridError(
             f"a {height}x{width} image should give {expected}, but {self.model_name} computes on "
-            f"{tuple(tokens.shape)}; the adapter's grid does not fit this model, or tokens were dropped"
+            f"{tuple(tokens.shape)}; the adapter's grid does not fit this model, tokens were dropped, or the model was "
+            "changed after adapt(): then restore it and adapt it again"
         )
 
 
-def _is_watched(probe: nn.Module) -> bool:
-    """Whether anything can tell that a probe runs: a hook on it or on all modules, or something in its place."""
-    return (
-        type(probe) is not Probe
-        or "forward" in probe.__dict__
-        or bool(probe._forward_hooks or probe._forward_pre_hooks or probe._backward_hooks or probe._backward_pre_hooks)
-        or _has_any_global_hook()
-    )
+class Path:
+    """The hooks of one adapted model, each on the module that stands at its place in the model now.
+
+    A layer that is replaced after ``adapt`` (by LoRA, quantization or one's own hands) takes its hook over to the layer
+    in its place, which reads the same tokens.
+
+    Parameters
+    ----------
+    model
+        The supported model.
+    stem
+        The module that receives its image.
+    sites
+        Its sites, with the grids of the image that the stem gets.
+    probes, prefix_probes
+        Their probes, by key.
+    model_name
+        What messages call it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        stem: nn.Module,
+        sites: Sequence[Site],
+        probes: nn.ModuleDict,
+        prefix_probes: nn.ModuleDict,
+        model_name: str,
+    ) -> None:
+        self.model = model
+        self.stem_place = next(path for path, module in model.named_modules() if module is stem)
+        self.model_name = model_name
+        self.forward_pass = ForwardPass()
+        hooks: dict[nn.Module, SiteHook] = {}
+        for site in sites:
+            if site.reads not in hooks:
+                hooks[site.reads] = SiteHook(self.forward_pass, probes, prefix_probes, model_name)
+            hooks[site.reads].sites.append(site)
+        paths = {module: path for path, module in model.named_modules(remove_duplicate=True)}
+        hooked: dict[nn.Module, ImageSizeHook | SiteHook] = {stem: ImageSizeHook(self.forward_pass, self), **hooks}
+        self._places = [(paths[module].split("."), hook) for module, hook in hooked.items()]
+        self._modules = list(hooked)
+        for module, hook in hooked.items():
+            module.register_forward_pre_hook(hook)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def follow(self) -> None:
+        """Move hooks to the modules that have taken the place of those that they are on.
+
+        One whose module is gone stays where it is: what it stands for is then not reached.
+        """
+        for number, (place, hook) in enumerate(self._places):
+            module, now = self._modules[number], self._at(place)
+            if now is module or now is None:
+                continue
+            _take_off(module, hook)
+            now.register_forward_pre_hook(hook)
+            self._modules[number] = now
+
+    @property
+    def stem(self) -> nn.Module:
+        """The module that receives the image now."""
+        return self.model.get_submodule(self.stem_place)
+
+    def _at(self, place: Sequence[str]) -> nn.Module | None:
+        module: nn.Module | None = self.model
+        for name in place:
+            module = module._modules.get(name) if module is not None else None
+        return module
+
+
+def _take_off(module: nn.Module, hook: object) -> None:
+    for key, found in list(module._forward_pre_hooks.items()):
+        if found is hook:
+            del module._forward_pre_hooks[key]
 
 
 def _describe(site: Site, image_size: Size) -> str:
     rows, columns = site.grid(image_size)
     prefix = f"{site.prefix_tokens} prefix + " if site.prefix_tokens else ""
     return f"(B, {prefix}{rows}x{columns} tokens, {site.units} units) at {site.name}"
-
-
-def install(
-    stem: nn.Module,
-    sites: Sequence[Site],
-    probes: nn.ModuleDict,
-    prefix_probes: nn.ModuleDict,
-    model_name: str,
-) -> ForwardPass:
-    """Hook the probes onto the path, for the sites of one model, and return what its passes will note."""
-    forward_pass = ForwardPass()
-    stem.register_forward_pre_hook(ImageSizeHook(forward_pass))
-    hooks: dict[nn.Module, SiteHook] = {}
-    for site in sites:
-        if site.reads not in hooks:
-            hooks[site.reads] = SiteHook(forward_pass, probes, prefix_probes, model_name)
-            site.reads.register_forward_pre_hook(hooks[site.reads])
-        hooks[site.reads].sites.append(site)
-    return forward_pass
 
 
 def is_installed(model: nn.Module, forward_pass: ForwardPass | None = None) -> bool:

@@ -10,11 +10,12 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from captum_vit.errors import AddressError
-from captum_vit.probes.probe import StopForward
+from captum_vit.probes.forward_pass import StopForward, stop
 
 
 class LayerOutputs:
@@ -42,6 +43,7 @@ class LayerOutputs:
         self._outputs: dict[str, Tensor] = {}
         self._images: Tensor | None = None
         self._hooks: dict[str, RemovableHandle] = {}
+        self._failure: RuntimeError | None = None  # of a whole pass
         self._remaining: int | None = None  # calls until the pass may stop; None in a whole pass
 
     def __enter__(self) -> LayerOutputs:
@@ -54,7 +56,8 @@ class LayerOutputs:
 
     def run(self, images: Tensor) -> None:
         """Pass images ``(B, 3, H, W)`` through the model, as far as the layers read so far need."""
-        self._images = images
+        parameter = next(self.model.parameters(), images)
+        images = self._images = images.to(parameter.dtype) if parameter.is_floating_point() else images
         if not self._hooks:
             self._whole_pass(images)
             return
@@ -81,6 +84,8 @@ class LayerOutputs:
         if layer not in self._outputs and self._images is not None:
             self._whole_pass(self._images)
         if layer not in self._outputs:
+            if self._failure is not None:
+                raise self._failure
             raise AddressError(f'layer "{layer}" does not run in a forward pass of the model')
         if layer not in self._hooks:
             self._hook((*self._hooks, layer))
@@ -92,10 +97,15 @@ class LayerOutputs:
         self._calls.clear()
         self._remaining = None
         self._hook(self.modules)
+        self._failure = None
         try:
             self.model(images)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
-            # As Lucent has it, a model that fails behind the layers of interest can be rendered all the same.
+            # As Lucent has it, a model that fails behind the layers of interest can be rendered all the same. If they
+            # are not reached, the failure is what there is to say.
+            self._failure = error
             warnings.warn(f"the forward pass failed ({error}); only the layers before are there", stacklevel=3)
         finally:
             self._hook(read)
@@ -116,6 +126,6 @@ class LayerOutputs:
                 return
             self._remaining -= 1
             if self._remaining == 0:
-                raise StopForward(output)
+                stop(output)
 
         return hook

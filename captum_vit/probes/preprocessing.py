@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
+from captum_vit.errors import ImageError
 from captum_vit.probes.grid import Size
+
+if TYPE_CHECKING:
+    from captum_vit.probes.door import Colours
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,34 @@ class Preprocessing:
         any_size = not getattr(stem, "strict_img_size", True)
         return cls((height, width), tuple(config["mean"]), tuple(config["std"]), any_size)
 
+    def behind(self, colours: Colours) -> Preprocessing:
+        """What a wrapper expects that changes colours by ``scale * x + offset`` before the model gets them."""
+        channels = list(zip(self.mean, self.std, colours.scale, colours.offset, strict=True))
+        return replace(
+            self,
+            mean=tuple(mean + std * offset for mean, std, _, offset in channels),
+            std=tuple(std * scale for _, std, scale, _ in channels),
+        )
+
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Turn pixels in [0, 1], shape ``(..., 3, H, W)``, into what the model expects."""
+        """Turn pixels in [0, 1], shape ``(..., 3, H, W)``, into what the model expects.
+
+        Raises
+        ------
+        ImageError
+            The pixels are whole numbers, not laid out with channels first, or of another number of channels.
+        """
+        if not pixels.is_floating_point():
+            kind = str(pixels.dtype).removeprefix("torch.")
+            raise ImageError(
+                f"pixels are {kind}, and should be floating point in [0, 1]; divide them first, such as "
+                "images.float() / 255"
+            )
+        if pixels.ndim < 3 or pixels.shape[-3] != len(self.mean):
+            raise ImageError(
+                f"pixels of shape {tuple(pixels.shape)} are not images ({len(self.mean)}, H, W), or batches of such"
+                + ("; put the channels first: images.movedim(-1, -3)" if pixels.shape[-1] == len(self.mean) else "")
+            )
         mean, std = (torch.tensor(values).to(pixels)[:, None, None] for values in (self.mean, self.std))
         return (pixels - mean) / std
 
