@@ -12,6 +12,7 @@ from captum import attr
 from captum._utils.models.linear_model import SkLearnRidge
 from torch import Tensor
 
+from captum_vit.checks import check_adapted, image_batch, shortly
 from captum_vit.errors import MethodError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.recording import recording
@@ -92,18 +93,20 @@ def attribute(
     ------
     AddressError
         The address is malformed, or the model has no such site, unit or patch.
+    ArgumentError
+        The images are no tensor of images, or the model is not adapted.
     GridError
         The images are too small to give a patch.
     MethodError
         There is no such method or option, or the method cannot be applied to these images.
     """
+    check_adapted(vit)
     kind, wrapper = _find(method)
     site, _ = vit.address(address)
+    image_batch("images", images)
     accepted = options_of(method)
     if unknown := sorted(set(options) - set(accepted)):
         raise MethodError(f'"{method}" has no option {", ".join(unknown)}; it takes {", ".join(accepted)}')
-    if images.ndim != 4 or not len(images):
-        raise MethodError(f"images of shape {tuple(images.shape)} cannot be explained; give one or more, (B, 3, H, W)")
     defaults = _defaults(kind, wrapper, site, images)
     settings = {name: value for name, value in defaults.items() if name in accepted} | options
     _check_that_it_applies(kind, settings, images)
@@ -138,6 +141,8 @@ def options_of(method: str) -> tuple[str, ...]:
 
 def _find(method: str) -> tuple[Any, Any]:
     """Captum's class of that name, and the class that wraps it or None."""
+    if not isinstance(method, str):
+        raise MethodError(f'method is {shortly(method)}; give a name, such as "{DEFAULT_METHOD}"')
     prefix, _, name = method.rpartition(":")
     wrappers = _wrappers()
     if name in wrappers:

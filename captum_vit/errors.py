@@ -15,6 +15,10 @@ class AddressError(CaptumViTError, ValueError):
     """A site, unit or patch that the model does not have, or an address that is not ``site:unit``."""
 
 
+class ChannelsError(CaptumViTError, ValueError):
+    """The model takes images of other channels than red, green and blue, and photos and renders have no others."""
+
+
 class GridError(CaptumViTError, ValueError):
     """The tokens at a site do not form the patch grid that its adapter describes, or an image is too small for one."""
 
@@ -71,7 +75,7 @@ class StaleRankingError(CaptumViTError, ValueError):
     """A ranking of images that is not of this model with these weights, or not of the files as they are now."""
 
 
-class CardError(CaptumViTError, ValueError):
+class CardError(ArgumentError):
     """Cards of no neuron, or the best photo of a card without one."""
 
 

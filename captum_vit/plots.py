@@ -14,8 +14,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from captum_vit.checks import shortly
 from captum_vit.errors import PlotError
-from captum_vit.storage.files import PICTURES, replacing
+from captum_vit.storage.files import PICTURES, replacing, shown
 
 # Even in lightness and safe for colour-blind readers.
 COLORMAP = "viridis"
@@ -27,10 +28,24 @@ SIGNED_COLORMAP = "RdBu_r"
 FORMATS = PICTURES
 
 
-def save_figure(figure: Figure, path: str | Path, dpi: int = 200) -> None:
-    """Save a figure whole or not at all, in the format that the suffix names."""
-    with replacing(Path(path)) as partial:
-        figure.savefig(partial, dpi=dpi)
+def save_figure(figure: Figure, path: str | Path, dpi: int = 200, *, mark: str | None = None) -> None:
+    """Save a figure whole or not at all, in the format that the suffix names.
+
+    Parameters
+    ----------
+    figure
+        Matplotlib's.
+    path
+        File to write.
+    dpi
+        Pixels in an inch.
+    mark
+        Words for programs, that tell the figure from others; in PNG files only.
+    """
+    path = Path(path)
+    metadata = {"Comment": mark} if mark and path.suffix.lower() == ".png" else None
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=dpi, metadata=metadata)
 
 
 def laid_over(pixels: NDArray[np.float32], heat: NDArray[np.float32], opacity: float = 0.6) -> NDArray[np.float32]:
@@ -185,8 +200,8 @@ def side_by_side(
     for ax, heat, label, scale in zip(axes[1:], heats, labels, scales, strict=True):
         overlay(pixels, heat, ax, label=label, scale=scale)
     for ax, title in zip(axes, titles, strict=True):
-        # File names may hold dollar signs, which are not mathematics.
-        ax.set_title(title, size=10, parse_math=False)
+        # File names may hold dollar signs, which are not mathematics, and what no font shows.
+        ax.set_title(shown(title), size=10, parse_math=False)
     return figure
 
 
@@ -218,7 +233,10 @@ def _array(values: ArrayLike) -> NDArray[np.float64]:
     """Numbers from an array, or from a tensor on any device and with a gradient or not."""
     if hasattr(values, "detach"):
         values = values.detach().cpu().double()
-    return np.asarray(values, dtype=np.float64)
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise PlotError(f"{shortly(values)} cannot be drawn; give an array or a tensor of numbers") from error
 
 
 def _pixels(image: ArrayLike) -> NDArray[np.float64]:

@@ -124,11 +124,14 @@ def test_as_many_photos_as_asked_for_are_on_the_card(folder):
 def test_renders_of_another_size_and_number_format_are_kept_apart(command, folder, tmp_path):
     arguments = (command, "deit_micro", "blocks.4:307", "--steps", 1, "--renders", tmp_path / "renders", "-k", 1)
     assert run(*arguments).exit_code == 0
-    record = tmp_path / "renders" / "blocks.4-307.json"
+    (record,) = (tmp_path / "renders").glob("*.json")
+    assert record.name == "blocks.4-307.json"
     first = json.loads(record.read_text())["settings"]
     result = run(*arguments, "--size", 80, "--dtype", "bfloat16")
     assert result.exit_code == 0, result.output
-    second = json.loads(record.read_text())["settings"]
+    (other,) = set((tmp_path / "renders").glob("*.json")) - {record}
+    assert json.loads(record.read_text())["settings"] == first
+    second = json.loads(other.read_text())["settings"]
     assert {name for name in first if first[name] != second[name]} == {"size", "dtype"}
     assert second["size"] == [80, 80]
 
@@ -226,7 +229,7 @@ def test_a_dead_neuron_is_said_to_be_dead(folder, monkeypatch):
         "missing ranking": (["--top", "top.safetensors"], "top.safetensors cannot be read: No such file"),
         "both weights": (["test_vit", "blocks.1:1", "--checkpoint", "x", "--random-weights"], "exclude each other"),
         "weights for the embedded": (["--random-weights"], "deit_micro comes with its weights"),
-        "missing checkpoint": (["test_vit", "blocks.1:1", "--checkpoint", "w.pth"], "w.pth is not a file"),
+        "missing checkpoint": (["test_vit", "blocks.1:1", "--checkpoint", "w.pth"], "w.pth does not exist"),
     }.values(),
 )
 def test_what_is_wrong_is_one_line_that_says_what_to_do(arguments, told):

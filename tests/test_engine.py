@@ -72,8 +72,8 @@ def moved(model, device, dtype):
 
 
 def planned(recipe, dtype):
-    """A model and the plan of a render of it."""
-    model = SIX_FAMILIES["deit"].build()
+    """A model, its weights in a number format, and the plan of a render of it."""
+    model = SIX_FAMILIES["deit"].build().to(getattr(torch, dtype))
     with captum_vit.adapt(model) as vit:
         return model, RenderPlan.of(vit, recipe=recipe, steps=4, dtype=dtype)
 

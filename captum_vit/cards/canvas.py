@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from captum_vit.storage.files import shown
+
 INK, FAINT, BARS = "#222222", "#6e6e6e", "#c4c4c4"
 # Of Okabe and Ito's palette, which colour-blind readers tell apart.
 PHOTO, OPTIMIZED = "#0072b2", "#d55e00"
@@ -34,7 +36,8 @@ class Canvas:
         return axes
 
     def text(self, left: float, bottom: float, words: str, size: float, color: str = INK, **style: Any) -> None:
-        """Words, exactly as they are: file names may hold dollar signs, which are not mathematics."""
+        """Words as they are: file names may hold dollar signs, which are not mathematics, and what no font shows."""
+        words = "\n".join(map(shown, words.split("\n")))
         across, up = self.figure.get_size_inches()
         self.figure.text(
             left / across, (self.below + bottom) / up, words, size=size, color=color, parse_math=False, **style

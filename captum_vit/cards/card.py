@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
 from captum_vit.cards.photos import Photo, most_activating
+from captum_vit.checks import check_adapted, shortly, some, whole_number
 from captum_vit.errors import CardError
 from captum_vit.optvis.plan import PlanSettings, RenderPlan, resolve
 from captum_vit.optvis.rendering import render
@@ -155,7 +157,7 @@ def neuron_cards(
     AddressError
         An address is malformed, or the model has no such site or unit.
     CardError
-        There is no address.
+        There is no address, or ``k`` or ``batch_size`` means nothing.
     ImageError
         There is no photo that can be read.
     StaleRankingError
@@ -165,14 +167,24 @@ def neuron_cards(
     PlanError
         A setting means nothing, or there are settings beside a plan.
     """
-    neurons = [vit.canonical(address) for address in addresses]
-    if not neurons:
-        raise CardError('no neuron to make a card of; give at least one address, such as "blocks.5:42"')
+    check_adapted(vit)
+    neurons = [vit.canonical(address) for address in some("addresses", addresses, '["blocks.5:42"]', CardError)]
+    k = whole_number("k", k, error=CardError)
+    whole_number("batch_size", batch_size, error=CardError)
+    _check_photos(photos)
     plan = resolve(vit, plan, {"recipe": DEFAULT_RECIPE}, settings)
     top = rank_photos(vit, neurons, photos, k=k, batch_size=batch_size, progress=progress)
     best = most_activating(vit, neurons, top, k=k, batch_size=batch_size, progress=progress)
     renders = render(vit, neurons, plan=plan, batch_size=batch_size, progress=progress)
     return assemble(renders, best, top, model or vit.model_name)
+
+
+def _check_photos(photos: Any) -> None:
+    """Make sure that photos are files, and some, or were ranked before."""
+    if not isinstance(photos, TopImages):
+        for photo in some("photos", photos, '["cat.jpg"], or the result of captum_vit.top_images', CardError):
+            if not isinstance(photo, str | Path):
+                raise CardError(f"photos holds {shortly(photo)}; give the paths of image files")
 
 
 def rank_photos(

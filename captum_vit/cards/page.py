@@ -25,7 +25,7 @@ from captum_vit.cards.words import counted, number, small_print
 from captum_vit.errors import CardError
 from captum_vit.optvis.results import to_pil
 from captum_vit.plots import COLORMAP, laid_over
-from captum_vit.storage.files import replacing
+from captum_vit.storage.files import replacing, shown
 
 # Pixels of the longer side: sharp enough at the width of the page's columns, and a card stays at some 60 kB.
 RENDER, TILE = 320, 192
@@ -42,7 +42,7 @@ class Picture:
     alt: str
 
 
-def write_page(cards: Iterable[Card], path: str | Path, title: str | None = None) -> None:
+def write_page(cards: Iterable[Card], path: str | Path, title: str | None = None, *, mark: str = "") -> None:
     """Write cards as an HTML page, whole or not at all.
 
     All that the page shows is in it; its security policy forbids it any request. It filters by site and address, with
@@ -56,6 +56,8 @@ def write_page(cards: Iterable[Card], path: str | Path, title: str | None = None
         File to write.
     title
         Heading of the page; tells the model when not given.
+    mark
+        Words for programs, that tell the page from others.
 
     Raises
     ------
@@ -64,13 +66,12 @@ def write_page(cards: Iterable[Card], path: str | Path, title: str | None = None
     OutputError
         The file cannot be written.
     """
-    page = page_of(cards, title)
+    page = page_of(cards, title, mark=mark)
     with replacing(Path(path)) as partial:
-        # Names of files need not be valid Unicode.
         partial.write_text(page, encoding="utf-8", errors="replace")
 
 
-def page_of(cards: Iterable[Card], title: str | None = None) -> str:
+def page_of(cards: Iterable[Card], title: str | None = None, *, mark: str = "") -> str:
     """The page that :func:`write_page` writes."""
     described, skipped = [], dict[str, None]()
     for card in cards:
@@ -87,10 +88,11 @@ def page_of(cards: Iterable[Card], title: str | None = None) -> str:
     environment.filters["csp_hash"] = _csp_hash
     colours = matplotlib.colormaps[COLORMAP](np.linspace(0, 1, 9))
     return environment.get_template("cards.html").render(
-        title=title or f"Neurons of {', '.join(dict.fromkeys(card['model'] for card in described))}",
+        title=shown(title) if title else f"Neurons of {', '.join(dict.fromkeys(card['model'] for card in described))}",
         cards=described,
         sites=Counter(card["site"] for card in described),
-        skipped=list(skipped),
+        skipped=list(map(shown, skipped)),
+        mark=mark,
         style=environment.get_template("cards.css").render(gradient=", ".join(map(to_hex, colours))),
         script=environment.get_template("cards.js").render(),
     )
@@ -122,7 +124,7 @@ def _described(card: Card) -> dict[str, Any]:
 
 def _described_photo(card: Card, photo: Photo) -> dict[str, Any]:
     row, column = photo.peak
-    name, activation = photo.path.name, number(photo.activation)
+    name, activation = shown(photo.path.name), number(photo.activation)
     peak = f"row {row + 1}, column {column + 1}"
     low, high = (number(float(value)) for value in (photo.patch_map.min(), photo.patch_map.max()))
     over = laid_over(photo.pixels, card.relative_heat(photo))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from captum_vit.cards.card import Card
+from captum_vit.storage.files import shown
 
 
 def number(value: float) -> str:
@@ -11,7 +12,8 @@ def number(value: float) -> str:
 
 
 def shortened(name: str, longest: int = 22) -> str:
-    """A file name, its middle left out if it is long."""
+    """A file name as it can be shown, its middle left out if it is long."""
+    name = shown(name)
     if len(name) <= longest:
         return name
     tail = longest // 2 - 1

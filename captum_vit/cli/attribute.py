@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from captum_vit.cli.model import Checkpoint, Device, Model, ModelChoice, RandomWeights, Seed, file_name
+from captum_vit.cli.model import Checkpoint, Device, Model, ModelChoice, RandomWeights, Seed
 from captum_vit.cli.photos import NeuronAddress, OutFolder, Photos, explain_photos
 from captum_vit.probes.devices import AUTO
+from captum_vit.storage.marks import file_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +70,8 @@ def attribute(
             return attribute(vit, address, images, method, **settings)[0]
 
         ending = f"{address.file_name}-{file_name(method)}"
-        explain_photos(vit, choice.full_name, address, photos, out, ending, explain, draw, not own_bar)
+        what = {"explanation": method, "seed": seed}
+        explain_photos(vit, choice.full_name, address, photos, out, ending, what, explain, draw, not own_bar)
 
 
 def _seed(seed: int, key: str) -> None:

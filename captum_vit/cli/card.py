@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,17 @@ import typer
 from rich.markup import escape
 
 from captum_vit.cli import console, words
-from captum_vit.cli.cards import Images, KeptRenders, Top, find_photos, make_cards, report_many, warn_of
+from captum_vit.cli.cards import (
+    Images,
+    KeptRenders,
+    Top,
+    default_output,
+    find_photos,
+    make_cards,
+    mark_of_question,
+    report_many,
+    warn_of,
+)
 from captum_vit.cli.model import (
     DEFAULT_MODEL,
     DEFAULT_NEURON,
@@ -25,12 +34,11 @@ from captum_vit.cli.model import (
 from captum_vit.cli.plan import Dtype, PlanChoice, RecipeName, Size, Steps
 from captum_vit.errors import AddressError, OutputError
 from captum_vit.probes.devices import AUTO
-from captum_vit.storage.files import PAGES, PICTURES, check_output
+from captum_vit.storage.files import PAGES, PICTURES, check_output, shown
 
 if TYPE_CHECKING:
     from captum_vit.cards.card import Card
     from captum_vit.probes.adapted import AdaptedModel
-    from captum_vit.probes.address import Address
 
 # More cards than these make a picture that few programs open.
 MOST_IN_A_PICTURE = 16
@@ -83,8 +91,10 @@ def card(
     how = PlanChoice(recipe, steps, size, dtype).checked()
     photos = find_photos(images, top)
     addresses = find_neurons(choice, neurons, lambda sketch: [_default_neuron(model, sketch)])
+    mark = mark_of_question("card", choice, how, addresses, images, top, k)
     if out is None:
-        out = Path(f"{choice.file_name}-{_ending(addresses)}")
+        stem, suffix = (addresses[0].file_name, ".png") if len(addresses) == 1 else ("cards", PAGES[0])
+        out = default_output(f"{choice.file_name}-{stem}", suffix, mark)
         check_output(out, PICTURES + PAGES)
     is_page = out.suffix.lower() in PAGES
     if len(addresses) > MOST_IN_A_PICTURE and not is_page:
@@ -94,9 +104,9 @@ def card(
 
     cards = make_cards(choice, how, addresses, photos, k=k, renders=renders)
     if is_page:
-        write_page(cards, out)
+        write_page(cards, out, mark=mark)
     else:
-        save_figure(draw_cards(cards), out)
+        save_figure(draw_cards(cards), out, mark=mark)
     warn_of(cards)
     if len(cards) == 1:
         _report_one(cards[0], out)
@@ -115,11 +125,6 @@ def _default_neuron(model: str, vit: AdaptedModel) -> str:
     )
 
 
-def _ending(addresses: Sequence[Address]) -> str:
-    """How the name of a file that nobody named ends."""
-    return f"{addresses[0].file_name}.png" if len(addresses) == 1 else f"cards{PAGES[0]}"
-
-
 def _report_one(card: Card, path: Path) -> None:
     """Print what was found."""
     from captum_vit.cards.words import small_print
@@ -129,5 +134,5 @@ def _report_one(card: Card, path: Path) -> None:
     stdout.print(f"  optimized image  activation {card.optimized.activation:.3g} after {how}")
     stdout.print(f"  photos           best {len(card.photos)} of {card.images}")
     for photo in card.photos:
-        stdout.print(f"                   activation {photo.activation:.3g}, {escape(str(photo.path))}")
-    stdout.print(f"  card             [green]{escape(str(path))}[/]")
+        stdout.print(f"                   activation {photo.activation:.3g}, {escape(shown(photo.path))}")
+    stdout.print(f"  card             [green]{escape(shown(path))}[/]")

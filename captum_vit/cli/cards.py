@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from rich.markup import escape
 from captum_vit.cli import console
 from captum_vit.cli.model import ModelChoice
 from captum_vit.cli.plan import PlanChoice
+from captum_vit.storage.files import shown
+from captum_vit.storage.marks import SUFFIX, mark_of, place
 
 if TYPE_CHECKING:
     from captum_vit.cards.card import Card
@@ -57,6 +60,25 @@ def find_photos(images: Sequence[Path] | None, top: Path | None) -> TopImages | 
     return TopImages.load(top) if top else find_images(images) if images else default_photos()
 
 
+def mark_of_question(
+    kind: str,
+    choice: ModelChoice,
+    how: PlanChoice,
+    addresses: Sequence[Address],
+    images: Sequence[Path] | None,
+    top: Path | None,
+    k: int,
+) -> str:
+    """The mark of the file that answers a question, by which the same command knows its own."""
+    photos = [str(path) for path in (*(images or ()), *([top] if top else ()))]
+    return mark_of([kind, choice.origin, choice.seed, astuple(how), list(addresses), photos, k])
+
+
+def default_output(name: str, suffix: str, mark: str) -> Path:
+    """A file for an answer where none was named: not one that holds something else."""
+    return place(Path(), name, (suffix,), mark, mark[-SUFFIX:])
+
+
 def make_cards(
     choice: ModelChoice,
     how: PlanChoice,
@@ -85,7 +107,11 @@ def make_cards(
         ranking = rank_photos(vit, addresses, photos, k=k)
         best = most_activating(vit, addresses, ranking, k=k)
         plan = how.plan(choice, vit)
-        made = render_into(renders, vit, addresses, plan) if renders else render(vit, addresses, plan=plan)
+        if renders:
+            with console.keeping(f"the optimized images that were finished are in {renders}"):
+                made = render_into(renders, vit, addresses, plan)
+        else:
+            made = render(vit, addresses, plan=plan)
     return assemble(made, best, ranking, choice.full_name)
 
 
@@ -104,5 +130,6 @@ def report_many(cards: Sequence[Card], files: str, path: Path) -> None:
     first, stdout = cards[0], console.stdout()
     stdout.print(f"[bold]{len(cards)} neurons[/] of {escape(first.model)}")
     stdout.print(f"  optimized images {small_print(first)[0]}")
-    stdout.print(f"  photos           best {len(first.photos)} of {first.images} for each neuron")
-    stdout.print(f"  {files:<16} [green]{escape(str(path))}[/]")
+    most = max(len(card.photos) for card in cards)
+    stdout.print(f"  photos           best {most} of {first.images} for each neuron")
+    stdout.print(f"  {files:<16} [green]{escape(shown(path))}[/]")

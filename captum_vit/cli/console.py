@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -13,12 +15,27 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from captum_vit.errors import CaptumViTError, PluginWarning, StalePartialWarning
+from captum_vit.storage.files import shown
+
+# What stands for characters that an output's encoding lacks; others are written as their numbers.
+IN_PLAIN_LETTERS = {
+    **{"×": "x", "…": "...", "·": "*", "•": "*", "→": "->", "←": "<-", "−": "-", "–": "-", "—": "-", "\u00a0": " "},
+    **{"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "≤": "<=", "≥": ">="},
+    **{chr(number): "*" for number in range(0x2800, 0x2900)},  # of spinners
+}
 
 FAILURE, INTERRUPTED = 2, 130
 
 
 class Commands(TyperGroup):
     """The commands; what goes wrong in one of them ends it with one line on standard error."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command, or show help, on whatever kind of console."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="captum-vit.plain")
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -31,8 +48,18 @@ class Commands(TyperGroup):
         except OSError as error:
             raise failed(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
         except KeyboardInterrupt as error:
-            stderr().print("Interrupted; what was finished is kept, and no file is half-written.")
+            kept = f"; {error.args[0]}" if error.args else ""
+            stderr().print(f"Interrupted{escape(shown(kept))}, and no file is half-written.", soft_wrap=True)
             raise typer.Exit(INTERRUPTED) from error
+
+
+@contextmanager
+def keeping(words: str) -> Iterator[None]:
+    """Context of work of which something stays when it is interrupted; the words say what."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(words) from error
 
 
 def quiet() -> None:
@@ -47,8 +74,7 @@ def quiet() -> None:
 
 def failed(message: str) -> typer.Exit:
     """Print an error as one line; gives the exception that ends the command."""
-    line = " ".join(message.split())
-    stderr().print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
+    stderr().print(f"[bold red]error:[/] {escape(_line(message))}", soft_wrap=True)
     return typer.Exit(FAILURE)
 
 
@@ -57,12 +83,12 @@ def warn_of_skipped(reasons: Sequence[str]) -> None:
     if reasons:
         warn(f"{'1 file was' if len(reasons) == 1 else f'{len(reasons)} files were'} skipped:")
         for reason in reasons:
-            stderr().print(f"  {escape(reason)}", soft_wrap=True)
+            stderr().print(f"  {escape(_line(reason))}", soft_wrap=True)
 
 
 def warn(message: str) -> None:
     """Print a warning as one line."""
-    stderr().print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True)
+    stderr().print(f"[yellow]warning:[/] {escape(_line(message))}", soft_wrap=True)
 
 
 def stderr() -> Console:
@@ -73,3 +99,27 @@ def stderr() -> Console:
 def stdout() -> Console:
     """The console for results."""
     return Console(highlight=False, soft_wrap=True)
+
+
+def _line(message: str) -> str:
+    """A message on one line, without what a console would not show."""
+    return shown(" ".join(message.split()))
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """The error handler of streams on consoles that are not UTF-8: readable words in place of what they lack."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(IN_PLAIN_LETTERS.get(each) or _number(each) for each in missing), error.end
+
+
+def _number(character: str) -> str:
+    return (
+        shown(character)
+        if "\ud800" <= character <= "\udfff"
+        else character.encode("ascii", "backslashreplace").decode()
+    )
+
+
+codecs.register_error("captum-vit.plain", _plain)

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from captum_vit.cli import words
-from captum_vit.cli.cards import Images, KeptRenders, Top, find_photos, make_cards, report_many, warn_of
+from captum_vit.cli.cards import (
+    Images,
+    KeptRenders,
+    Top,
+    default_output,
+    find_photos,
+    make_cards,
+    mark_of_question,
+    report_many,
+    warn_of,
+)
 from captum_vit.cli.model import (
     DEFAULT_MODEL,
     Checkpoint,
@@ -75,8 +85,9 @@ def gallery(
     how = PlanChoice(recipe, steps, size, dtype).checked()
     photos = find_photos(images, top)
     addresses = find_neurons(choice, neurons, _through_depth)
+    mark = mark_of_question("gallery", choice, how, addresses, images, top, k)
     if out is None:
-        out = Path(f"{choice.file_name}-gallery.png")
+        out = default_output(f"{choice.file_name}-gallery", ".png", mark)
         check_output(out, PICTURES)
     if len(addresses) > MOST_IN_A_PICTURE:
         raise OutputError(
@@ -85,7 +96,7 @@ def gallery(
         )
 
     cards = make_cards(choice, how, addresses, photos, k=k, renders=renders)
-    save_figure(draw_gallery(cards), out)
+    save_figure(draw_gallery(cards), out, mark=mark)
     warn_of(cards)
     report_many(cards, "gallery", out)
 

@@ -46,4 +46,5 @@ def patch_map(
 
     with choice.loaded() as vit:
         name = choice.full_name
-        explain_photos(vit, name, address, photos, out, address.file_name, lambda images, cells: cells, draw)
+        ending, what = address.file_name, {"explanation": "patch map"}
+        explain_photos(vit, name, address, photos, out, ending, what, lambda images, cells: cells, draw)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from captum_vit.cli import console
+from captum_vit.storage.files import shown
+from captum_vit.storage.marks import SUFFIX, checksum, cut, distinct, file_name, mark_of, place
 
 # Whatever takes seconds to import (torch, timm, Lucent, matplotlib) is imported in the function that needs it.
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def explain_photos(
     photos: Sequence[Path],
     out: Path,
     ending: str,
+    what: Mapping[str, Any],
     explain: Callable[[Tensor, Tensor], Tensor],
     draw: Callable[[Tensor, Tensor, str], Figure],
     progress: bool = True,
@@ -48,7 +51,10 @@ def explain_photos(
     photos
         Image files; those that cannot be read are reported at the end.
     out, ending
-        Folder of the files, and what follows the photo's name in theirs.
+        Folder of the files, and what follows the photo's name in theirs. Files of something else stay; where one has
+        that name, a checksum is added to it.
+    what
+        What the files hold, besides the model, the neuron and the photo that they are of; texts and numbers.
     explain
         From images ``(1, 3, H, W)`` as the model expects them, and the neuron's patch map ``(rows, columns)`` on them,
         to the array to save.
@@ -72,11 +78,15 @@ def explain_photos(
     from captum_vit.plots import save_figure
     from captum_vit.progress import progress_bar
     from captum_vit.storage.files import replacing
+    from captum_vit.storage.fingerprint import file_sha256, weights_sha256
 
     crop, parameter = eval_crop(vit), next(vit.parameters())
+    seen = vit.preprocessing
+    of = [dict(what), address, vit.model_name, weights_sha256(vit.model), seen.size, seen.mean, seen.std]
     done: list[tuple[Path, Path, float]] = []
     skipped: list[str] = []
-    with progress_bar("Explaining photos", len(photos), disable=not progress) as advance:
+    kept = console.keeping(f"the photos that were finished are in {out}")
+    with kept, progress_bar("Explaining photos", len(photos), disable=not progress) as advance:
         for path, name in zip(photos, distinct_names(photos), strict=True):
             try:
                 pixels = crop(open_rgb(path))
@@ -86,32 +96,28 @@ def explain_photos(
                 images = vit.preprocessing.normalize(pixels[None].to(parameter.device, parameter.dtype))
                 cells = vit.patch_map(images, address)[0]
                 values = explain(images, cells).float().cpu()
-                array = out / f"{name}-{ending}.npy"
-                with replacing(array) as partial:
+                content = [*of, file_sha256(path)]
+                mark = mark_of(content)
+                picture = place(out, f"{name}-{ending}", (".png", ".npy"), mark, checksum(content)[:SUFFIX])
+                with replacing(picture.with_suffix(".npy")) as partial:
                     np.save(partial, values.numpy())
-                save_figure(draw(pixels, values, path.name), out / f"{name}-{ending}.png", dpi=150)
-                done.append((path, array, float(cells.mean())))
+                    # The picture comes first, as it is what is marked.
+                    save_figure(draw(pixels, values, path.name), picture, dpi=150, mark=mark)
+                done.append((path, picture, float(cells.mean())))
             advance(1)
     if not done:
         raise ImageError(f"none of {len(photos)} files can be read as an image; {skipped[0]}")
     for reason in skipped:
         console.warn(f"skipped: {reason}")
     console.stdout().print(f"[bold]{escape(address)}[/] of {escape(model)}")
-    for path, array, activation in done:
-        files = f"[green]{escape(str(array.with_suffix('.png')))}[/] and .npy"
-        console.stdout().print(f"  {escape(path.name)}  activation {activation:.3g}  {files}")
+    for path, picture, activation in done:
+        files = f"[green]{escape(shown(picture))}[/] and .npy"
+        console.stdout().print(f"  {escape(shown(path.name))}  activation {activation:.3g}  {files}")
 
 
 def distinct_names(photos: Sequence[Path]) -> list[str]:
     """The photos' names without folder and suffix, numbered where several are the same."""
-    names: list[str] = []
-    # File systems that ignore case would take Cat.jpg and cat.jpg for one.
-    taken = set()
-    for path in photos:
-        name, number = path.stem, 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{path.stem}-{number}"
-        taken.add(name.lower())
-        names.append(name)
-    return names
+    # Names that are no text would be those of files that few programs open.
+    return list(
+        distinct([cut(path.stem) if shown(path.stem) == path.stem else file_name(shown(path.stem)) for path in photos])
+    )

@@ -35,7 +35,7 @@ def render(
     What is in the folder with the same settings is kept, so that an interrupted run goes on where it stopped.
     """
     from captum_vit.optvis.folder import render_into
-    from captum_vit.storage.files import check_folder
+    from captum_vit.storage.files import check_folder, shown
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
     choice = ModelChoice(model, checkpoint, random_weights, seed, device)
@@ -43,7 +43,8 @@ def render(
     addresses = find_neurons(choice, neurons)
     check_folder(out)
 
-    with choice.loaded() as vit:
+    kept = console.keeping(f"the neurons that were finished are in {out}, and the same command goes on with the others")
+    with kept, choice.loaded() as vit:
         renders = render_into(out, vit, addresses, how.plan(choice, vit), batch_size=batch_size)
 
     for neuron, problem in renders.problems.items():
@@ -51,5 +52,5 @@ def render(
     neurons_in_words = "1 neuron" if len(renders) == 1 else f"{len(renders)} neurons"
     stdout = console.stdout()
     stdout.print(f"{neurons_in_words} of {escape(choice.full_name)}")
-    stdout.print(f"  images         [green]{escape(str(out))}[/]")
-    stdout.print(f"  contact sheet  [green]{escape(str(out / 'contact-sheet.png'))}[/]")
+    stdout.print(f"  images         [green]{escape(shown(out))}[/]")
+    stdout.print(f"  contact sheet  [green]{escape(shown(renders.sheet or out))}[/]")

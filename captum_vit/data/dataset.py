@@ -38,7 +38,14 @@ class ImageFiles(Dataset[Tensor]):
 
     @classmethod
     def of(cls, files: Sequence[str | Path], vit: AdaptedModel) -> ImageFiles:
-        """The files as ``vit`` sees them."""
+        """The files as ``vit`` sees them.
+
+        Raises
+        ------
+        ChannelsError
+            The model takes other channels than red, green and blue.
+        """
+        vit.check_takes_photos()
         return cls(files, eval_crop(vit), vit.preprocessing)
 
     def __len__(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from captum_vit.checks import shortly
 from captum_vit.errors import CorruptedWeightsError, UnknownModelError
 from captum_vit.models.bundled import default_photos
 from captum_vit.models.registry import MODELS
@@ -41,8 +42,10 @@ def load(name: str) -> nn.Module:
     CorruptedWeightsError
         If the weights file is missing, or its SHA-256 checksum is not the published one.
     """
-    if name not in MODELS:
-        raise UnknownModelError(f'no embedded model "{name}"; there are: {", ".join(MODELS)}')
+    if not isinstance(name, str) or name not in MODELS:
+        raise UnknownModelError(
+            f"no embedded model {shortly(name)}; there are: {', '.join(MODELS)}. timm.create_model(name) makes timm's"
+        )
     from safetensors.torch import load as read_safetensors
     from torch.random import fork_rng
 

@@ -60,7 +60,9 @@ def build_model(
 
 
 def build_without_weights(name: str) -> nn.Module:
-    """Make a model whose weights have shapes but no values: enough to list its sites, in no time and memory.
+    """Make a model to list its sites, in no time and memory.
+
+    The weights of timm's models have shapes but no values; an embedded model comes with its own, as it is small.
 
     Raises
     ------
@@ -128,14 +130,18 @@ def _from_file(name: str, path: Path) -> nn.Module:
     from timm.models import load_state_dict
 
     if not path.is_file():
-        raise WeightsError(f"{path} is not a file; give a file of weights for {name} (.safetensors, .pth)")
+        state = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
+        raise WeightsError(f"{path} {state}; give a file of weights for {name} (.safetensors, .pth)")
     try:
         weights = load_state_dict(str(path), weights_only=True)
         if not all(isinstance(value, torch.Tensor) for value in weights.values()):
             raise ValueError("it holds no table of weights")
     # torch.load and safetensors fail in many ways on files that are not theirs.
     except Exception as error:
-        raise WeightsError(f"{path} cannot be read as weights ({_brief(error)}); give .safetensors or .pth") from error
+        raise WeightsError(
+            f"{path} cannot be read as weights ({_brief(error)}); give what torch.save(model.state_dict(), FILE) or "
+            "safetensors.torch.save_file(model.state_dict(), FILE) wrote"
+        ) from error
     classes = _classes(name, weights)
     # As timm loads the hub's weights, so that files downloaded from there pass through the same conversions.
     source = {"source": "", "state_dict": weights, "num_classes": classes}

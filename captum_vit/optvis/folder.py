@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from typing_extensions import Unpack
@@ -81,8 +82,7 @@ def render_into(
                 made.save(folder)
                 done[made.neuron] = made
     renders = Renders(tuple(done[neuron] for neuron in dict.fromkeys(neurons)))
-    renders.save_sheet(folder)
-    return renders
+    return replace(renders, sheet=renders.save_sheet(folder))
 
 
 def _saved(folder: Path, neuron: str, plan: RenderPlan) -> Render | None:

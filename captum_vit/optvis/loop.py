@@ -43,13 +43,12 @@ class RenderLoop:
 
     @recording()
     def __init__(self, vit: AdaptedModel, targets: Sequence[Target], plan: RenderPlan) -> None:
-        parameter = next(vit.parameters())
-        recipe, device = plan.recipe, parameter.device
+        recipe, device = plan.recipe, vit.device
         self.targets = targets
         self.plan = plan
         self.device = device
-        self.dtype = torch.float32 if parameter.dtype in (torch.bfloat16, torch.float16) else parameter.dtype
-        self.model_dtype = parameter.dtype
+        self.model_dtype = plan.weights_dtype
+        self.dtype = torch.float64 if self.model_dtype == torch.float64 else torch.float32
         self.draws = Draws([stream_key(plan.seed, target.stream) for target in targets], plan.steps, device)
         self.decode = recipe.parametrization.decoder(plan.size, device)
         self.parameters = self._start().requires_grad_()

@@ -141,7 +141,7 @@ class NeuronLosses:
 
     def __init__(self, vit: AdaptedModel, neurons: Sequence[tuple[Site, int]]) -> None:
         self.vit = vit
-        device = next(vit.parameters()).device
+        device = vit.device
         # Neighbours that share a site are read at once: each reading costs the backward pass an array like the map.
         self.groups = [
             (site, torch.tensor([unit for _, unit in group], device=device))

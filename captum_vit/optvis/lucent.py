@@ -12,6 +12,8 @@ from lucent.optvis.render import export, tensor_to_img_array, view
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from captum_vit.checks import shortly, some, whole_number
+from captum_vit.errors import ArgumentError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.address import Address
 from captum_vit.probes.grid import Size
@@ -89,7 +91,16 @@ def render_vis(
     ------
     AddressError
         The address or a layer that the objective reads is not in the model.
+    ArgumentError
+        The model is none, there is no threshold, or a threshold or size means nothing.
     """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model is {shortly(model)}; give an adapted model: captum_vit.adapt(model)")
+    if not (isinstance(objective_f, str) or callable(objective_f)):
+        raise ArgumentError(f'objective_f is {shortly(objective_f)}; give an address, "blocks.5:42", or an objective')
+    thresholds = [whole_number("thresholds", each) for each in some("thresholds", thresholds, "(512,)")]
+    for size in (fixed_image_size,) if isinstance(fixed_image_size, int) else fixed_image_size or ():
+        whole_number("fixed_image_size", size)
     preprocessing = model.preprocessing if isinstance(model, AdaptedModel) else Preprocessing.of(model)
     if param_f is None:
         height, width = (min(128, pixels) for pixels in preprocessing.size)

@@ -106,10 +106,12 @@ class RenderPlan:
             There is no such recipe.
         PlanError
             A number of steps, a size or a dtype means nothing.
+        ChannelsError
+            The model takes other channels than red, green and blue.
         """
         check_adapted(vit)
+        vit.check_takes_photos()
         recipe = find_recipe(recipe)
-        parameter = next(vit.parameters())
         height, width = vit.preprocessing.size if size is None else _pixels(size)
         return cls(
             recipe=recipe,
@@ -117,12 +119,13 @@ class RenderPlan:
             size=(height, width),
             input_size=(height, width) if vit.preprocessing.any_size else vit.preprocessing.size,
             seed=whole_number("seed", seed, None, PlanError),
-            dtype=_dtype_name(parameter.dtype if dtype is None else dtype),
-            device=parameter.device.type,
+            dtype=_dtype_name(vit.dtype if dtype is None else dtype),
+            device=vit.device.type,
             model={
                 **_plain(origin or {}),
                 "model": vit.model_name,
                 "weights_sha256": weights_sha256(vit.model),
+                "weights_dtype": str(vit.dtype).removeprefix("torch."),
                 "mean": list(vit.preprocessing.mean),
                 "std": list(vit.preprocessing.std),
             },
@@ -153,6 +156,12 @@ class RenderPlan:
     def repeats(self, settings: Mapping[str, Any]) -> bool:
         """Whether :attr:`settings` that were kept are those of this plan, in every detail."""
         return settings.get("recipe_sha256") is not None and dict(settings) == self.settings
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """Number format in which the model takes its images."""
+        dtype: torch.dtype = getattr(torch, self.model["weights_dtype"])
+        return dtype
 
     @property
     def torch_dtype(self) -> torch.dtype:

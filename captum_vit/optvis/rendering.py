@@ -120,7 +120,7 @@ def render_batches(
     whole_number("batch_size", batch_size, error=PlanError)
     warn_if_idle(vit)
     with recording():
-        twin = frozen_twin(vit, plan.torch_dtype if plan.torch_dtype != next(vit.parameters()).dtype else None)
+        twin = frozen_twin(vit, plan.torch_dtype if plan.torch_dtype != vit.dtype else None)
     targets = Target.all_of(twin, neurons)
     # Neurons of like depth together, so that a batch runs no deeper than its neurons need.
     order = sorted(range(len(targets)), key=lambda index: targets[index].depth)

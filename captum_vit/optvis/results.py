@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,18 @@ class Render:
 
 @dataclass(frozen=True)
 class Renders:
-    """The optimized images of several neurons, in the order in which they were asked for."""
+    """The optimized images of several neurons, in the order in which they were asked for.
+
+    Attributes
+    ----------
+    renders
+        One for each neuron.
+    sheet
+        Path of the contact sheet; None if none was written with them.
+    """
 
     renders: tuple[Render, ...]
+    sheet: Path | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.renders)

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_vit.errors import AddressError, CaptumViTError, RecomputationError, ZeroAttributionWarning
+from captum_vit.errors import AddressError, CaptumViTError, ChannelsError, RecomputationError, ZeroAttributionWarning
 from captum_vit.probes import hooks
 from captum_vit.probes.address import Address
+from captum_vit.probes.devices import input_of
 from captum_vit.probes.door import Colours
 from captum_vit.probes.forward_pass import StopForward
 from captum_vit.probes.hooks import Path
@@ -78,6 +79,37 @@ class AdaptedModel(nn.Module):
             return self._told
         own = Preprocessing.of(self._path.model, self._path.stem)
         return own if self._colours is None else own.behind(self._colours)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the images that the model takes."""
+        first = (module.in_channels for module in self._path.stem.modules() if isinstance(module, nn.Conv2d))
+        return next(first, len(self.preprocessing.mean))
+
+    def check_takes_photos(self) -> None:
+        """Make sure that the model takes images of three channels, red, green and blue.
+
+        Raises
+        ------
+        ChannelsError
+            It takes others.
+        """
+        if self.channels != 3:
+            counted = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+            raise ChannelsError(
+                f"{self.model_name} takes images of {counted}, and photos and renders have three; maps, neurons, "
+                "Captum and rankings of your own tensors work"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model takes its images."""
+        return input_of(self.model, self._path.stem)[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format in which the model takes its images."""
+        return input_of(self.model, self._path.stem)[1]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own output; inside :meth:`until`, the map of the site at which the pass stops."""
@@ -158,10 +190,10 @@ class AdaptedModel(nn.Module):
 
     def _reaches_output(self, site: Site) -> bool:
         """Whether the output depends on a site's patch tokens after all: in a wrapper, or with another classifier."""
-        parameter = next(self.model.parameters())
-        if parameter.is_meta:
+        if self.device.type == "meta":
             return False
-        images = torch.rand(1, 3, *self.preprocessing.size).to(parameter.device, parameter.dtype)
+        preprocessing = self.preprocessing
+        images = torch.rand(1, len(preprocessing.mean), *preprocessing.size).to(self.device, self.dtype)
         maps: list[Tensor] = []
         hook = self.ffn[site.key].register_forward_hook(lambda module, inputs, output: maps.append(output))
         try:

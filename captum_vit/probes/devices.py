@@ -150,3 +150,21 @@ def _no_device(word: str, reason: str) -> DeviceError:
 
 def _brief(error: Exception) -> str:
     return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+def input_of(model: nn.Module, stem: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Device and number format of the images that a model takes: those of the weights that see them first.
+
+    Weights that are kept elsewhere between passes (offloading) say so by the hook that brings them, and whole numbers
+    (quantized weights) take floating-point images.
+    """
+    import torch
+
+    for module in (stem, model):
+        for owner in module.modules():
+            for tensor in (*owner.parameters(recurse=False), *owner.buffers(recurse=False)):
+                if not tensor.is_floating_point() or tensor.is_quantized:
+                    continue
+                device = getattr(getattr(owner, "_hf_hook", None), "execution_device", None)
+                return torch.device(device) if tensor.is_meta and device is not None else tensor.device, tensor.dtype
+    return torch.device("cpu"), torch.get_default_dtype()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_vit.errors import GridError
+from captum_vit.probes.devices import input_of
 from captum_vit.probes.forward_pass import StopForward
 from captum_vit.probes.grid import PatchGrid, Size
 
@@ -122,8 +123,8 @@ class Door:
     @torch.no_grad()
     def _seen(self, images: Tensor) -> Tensor | None:
         """What arrives at the stem, on the CPU; None if nothing does."""
-        parameter = next((each for each in self.model.parameters() if each.is_floating_point()), None)
-        if parameter is not None and parameter.is_meta:
+        device, dtype = input_of(self.model, self.stem)
+        if device.type == "meta":
             return None
         arrived: list[Tensor] = []
 
@@ -133,7 +134,7 @@ class Door:
 
         hook = self.stem.register_forward_pre_hook(stop)
         try:
-            self.model(images.clone() if parameter is None else images.to(parameter.device, parameter.dtype))
+            self.model(images.to(device, dtype))
         except (StopForward, Exception):
             # A wrapper that takes something else than images cannot be looked through.
             pass

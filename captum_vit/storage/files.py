@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -62,6 +63,25 @@ def check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(f"{folder} cannot be used as a folder to write to: {error.strerror}") from error
+
+
+def shown(words: str | os.PathLike[str]) -> str:
+    r"""A path, or a message that names one, as it can be printed, drawn and put into a page.
+
+    Bytes that are no UTF-8, and characters that move a cursor or end a line, are written as numbers: ``caf\xe9.png``.
+    """
+    return _NOT_SHOWN.sub(lambda match: _number(match[0]), os.fspath(words))
+
+
+# Control characters, ends of lines, changes of direction, and halves of characters, which Python has for bytes too.
+_NOT_SHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _number(character: str) -> str:
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that could not be decoded
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import dis
 import hashlib
 import inspect
 import json
+import pickle
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
@@ -35,20 +36,48 @@ def file_sha256(path: str | Path) -> str:
 
 def tensor_sha256(tensor: Tensor) -> str:
     """SHA-256 of a tensor's bytes in row-major order, in hexadecimal; the same on every device."""
-    return hashlib.sha256(_bytes(tensor)).hexdigest()
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 of a model's state, names and bytes, in hexadecimal; the same on every device."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_bytes(tensor))
+    _take(digest, tensor)
     return digest.hexdigest()
 
 
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 of a model's state, names and bytes, in hexadecimal; the same on every device.
+
+    Quantized weights count with their scales, sharded ones whole, and those on no device (meta) by their shapes.
+    """
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(value, Tensor):
+            digest.update(f" {value.dtype} {tuple(value.shape)}".encode())
+        _take(digest, value)
+    return digest.hexdigest()
+
+
+def _take(digest: Any, value: Any) -> None:
+    """Take what is in a value into a digest: a tensor of any kind, what holds tensors, or what pickles."""
+    if not isinstance(value, Tensor):
+        if isinstance(value, Mapping):
+            value = list(value.items())
+        if isinstance(value, list | tuple):
+            for item in value:
+                _take(digest, item)
+        else:
+            digest.update(pickle.dumps(value))
+        return
+    value = value.detach()
+    if hasattr(value, "full_tensor"):  # sharded over processes
+        value = value.full_tensor()
+    if value.is_quantized:
+        _take(digest, (str(value.qscheme()), value.int_repr(), value.dequantize()))
+    elif value.layout != torch.strided:
+        _take(digest, value.to_dense())
+    elif hasattr(value, "__tensor_flatten__"):
+        names, context = value.__tensor_flatten__()
+        _take(digest, (repr(context), [getattr(value, name) for name in names]))
+    elif not value.is_meta:
+        digest.update(value.cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
 
 
 def content_sha256(value: Any) -> str:

@@ -73,8 +73,12 @@ def file_name(words: str) -> str:
 
     Different words may have one name; :func:`place` tells them apart, or :func:`distinct`.
     """
-    name = re.sub(r"[^\w.+-]+", "-", words).strip("-.") or "unnamed"
-    return name if len(name.encode()) <= _LONGEST else name.encode()[:_LONGEST].decode(errors="ignore").strip("-.")
+    return cut(re.sub(r"[^\w.+-]+", "-", words).strip("-.") or "unnamed")
+
+
+def cut(name: str) -> str:
+    """A name without its end if it is too long for one."""
+    return name if len(name.encode()) <= _LONGEST else name.encode()[:_LONGEST].decode(errors="ignore").rstrip("-. ")
 
 
 def distinct(names: Sequence[str]) -> Iterator[str]:
