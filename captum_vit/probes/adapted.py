@@ -118,13 +118,12 @@ class AdaptedModel(nn.Module):
             output = self.output(self.model(*args, **kwargs))
         except StopForward as stop:
             return stop.output
-        if self._pass.wanted:
-            missed = ", ".join(sorted(self._pass.missed))
+        if missed := ", ".join(sorted(self._pass.missed)):
             raise CaptumViTError(
                 f"the forward pass of {self.model_name} ended without reaching {missed}; if the model was changed "
                 "after adapt(), restore it and adapt it again"
             )
-        return output
+        return self._pass.last if self._pass.wanted else output
 
     def site(self, name: str) -> Site:
         """The site of that name (``"blocks.5"``, or Lucent's ``"ffn_blocks_5"``).

@@ -62,6 +62,11 @@ def _recomputed() -> bool:
     return False
 
 
+def _exporting() -> bool:
+    asked = getattr(torch.compiler, "is_exporting", None)
+    return bool(asked and asked())
+
+
 class ForwardPass(threading.local):
     """What a forward pass notes, kept for each thread apart.
 
@@ -73,12 +78,15 @@ class ForwardPass(threading.local):
         Sites after which the pass stops; empty: it runs to its end.
     maps
         Maps of the wanted sites of the latest pass, by site name, as they lie in the tokens.
+    last
+        That of the last wanted site to run.
     """
 
     def __init__(self) -> None:
         self.image_size: Size | None = None
         self.wanted: frozenset[str] = frozenset()
         self.maps: dict[str, Tensor] = {}
+        self.last: Tensor | None = None
         self._listener: Callable[[str, Tensor], None] | None = None
         self._arrived: set[str] = set()
         self._calls: Counter[int] = Counter()
@@ -130,8 +138,11 @@ class ForwardPass(threading.local):
             self.maps[site.name] = patch_map
         else:
             self._listener(site.name, patch_map)
-        if len(self._arrived) == len(self.wanted):
-            stop(patch_map)
+        if not self.missed:
+            self.last = patch_map
+            # torch.export follows every call to its end; what comes after is dead code in its graph.
+            if not _exporting():
+                stop(patch_map)
 
     def __reduce__(self) -> tuple[type[ForwardPass], tuple[()]]:
         # Copies and pickles start without notes; without this, copy and pickle refuse thread-local objects.

@@ -29,7 +29,7 @@ class ImageSizeHook:
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Note the size of the image that enters."""
         self.path.follow()
-        height, width = args[0].shape[-2:]
+        height, width = _sides(args[0])[-2:]
         self.forward_pass.begin((height, width))
 
 
@@ -91,7 +91,7 @@ class SiteHook:
         fitting = [
             (site, (rows, columns))
             for site, (rows, columns) in zip(self.sites, grids, strict=True)
-            if tuple(tokens.shape[1:]) == (site.prefix_tokens + rows * columns, site.units)
+            if _sides(tokens)[1:] == (site.prefix_tokens + rows * columns, site.units)
         ]
         if len(fitting) == 1:
             return fitting[0]
@@ -181,6 +181,11 @@ class Path:
         for name in place:
             module = module._modules.get(name) if module is not None else None
         return module
+
+
+def _sides(tensor: Tensor) -> tuple[int, ...]:
+    """A tensor's shape as numbers, which torch.jit.trace gives as tensors."""
+    return tuple(int(side) if isinstance(side, Tensor) else side for side in tensor.shape)
 
 
 def _take_off(module: nn.Module, hook: object) -> None:
