@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from rich.markup import escape
 from captum_vit.cli import words
 from captum_vit.cli.console import stderr
 from captum_vit.probes.devices import AUTO, Place, find_device
+from captum_vit.storage.marks import file_name
 
 # Whatever takes seconds to import (torch, timm, Lucent, matplotlib) is imported in the function that needs it.
 if TYPE_CHECKING:
@@ -128,8 +128,3 @@ def use_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def file_name(words: str) -> str:
-    """Words with what no file system takes left out."""
-    return re.sub(r"[^\w.+-]+", "-", words)
