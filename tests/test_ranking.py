@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,7 +21,18 @@ from captum_vit.errors import AddressError, CaptumViTError, RankingError, Rankin
 from captum_vit.ranking import topk
 from captum_vit.ranking.ranker import Ranker
 from captum_vit.ranking.search import REDUCTIONS
-from captum_vit.ranking.topk import EDGES, POSITIONS, Standings, UnitRanking, from_keys, to_keys
+from captum_vit.ranking.topk import (
+    EDGES,
+    POSITIONS,
+    Standings,
+    UnitRanking,
+    choose_peaks,
+    find_peaks,
+    from_keys,
+    peaks_of_all,
+    row_maxima,
+    to_keys,
+)
 
 # Few different values, so that there are many ties, and what must never be ranked.
 ACTIVATIONS = arrays.arrays(
@@ -30,15 +42,14 @@ ACTIVATIONS = arrays.arrays(
 )
 
 
-def ranking(activations, k=4, *, place=0, with_patches=True, order=None, size=5) -> TopImages:
+def ranking(activations, k=4, *, place=0, with_patches=True, order=None, size=5, find=None) -> TopImages:
     """The ranking of images ``(N, units)`` at one site, added in batches of ``size`` in some order."""
-    units = Standings(UnitRanking.empty(activations.shape[1], k, with_patches), torch.device("cpu"))
+    units = Standings([UnitRanking.empty(activations.shape[1], k, with_patches)], torch.device("cpu"))
     order = np.arange(len(activations)) if order is None else np.array(order)
     for start in range(0, len(order), size):
         batch = order[start : start + size]
-        units.add(
-            torch.from_numpy(activations[batch]), torch.from_numpy(batch), maps(activations[batch], batch + place)
-        )
+        peaks = partial(find or look_at_some, maps(activations[batch], batch + place)) if with_patches else None
+        units.add(torch.from_numpy(activations[batch]), torch.from_numpy(batch), peaks)
     return TopImages(
         k=k,
         reduction="max" if with_patches else "mean",
@@ -46,7 +57,7 @@ def ranking(activations, k=4, *, place=0, with_patches=True, order=None, size=5)
         positions=len(activations),
         skipped=(),
         settings={"model": "tiny"},
-        units={"blocks.0": units.ranking()},
+        units={"blocks.0": units.rankings()[0]},
         sources={n: source(n + place) for n in range(len(activations))},
     )
 
@@ -90,12 +101,36 @@ def test_the_best_are_those_of_sorting_everything_whatever_the_order_of_batches(
 def test_an_accelerators_way_of_finding_patches_finds_the_same(tmp_path_factory, activations, k, size):
     folder = tmp_path_factory.mktemp("ways")
     expected = saved(ranking(activations, k, size=size), folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topk, "_peaks_of_few", topk._peaks_of_all)
-        assert saved(ranking(activations, k, size=size), folder) == expected
+    assert saved(ranking(activations, k, size=size, find=look_at_all), folder) == expected
 
 
-@pytest.mark.parametrize("find", [topk._peaks_of_all, topk._peaks_of_few])
+def look_at_all(maps, *asked) -> torch.Tensor:
+    return choose_peaks(peaks_of_all(maps), *asked)
+
+
+def look_at_some(maps, *asked) -> torch.Tensor:
+    return find_peaks(maps, row_maxima(maps), *asked)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", ["coat", "pit", "swin"])  # whose grids differ from site to site
+def test_sites_are_ranked_together_as_each_by_itself(name, reduction):
+    vit = captum_vit.adapt(TINY_MODELS[name].build())
+    images = torch.randn(8, 3, *TINY_MODELS[name].image_size, generator=torch.Generator().manual_seed(0))
+    before = {site.name: UnitRanking.empty(site.units, 3, reduction == "max") for site in vit.sites}
+    found = []
+    for together in (False, True):
+        ranker = Ranker(vit, REDUCTIONS[reduction], before, together)
+        ranker.add(images[:5], range(5))
+        ranker = Ranker(vit, REDUCTIONS[reduction], ranker.units(), together)  # as after an interruption
+        ranker.add(images[5:], range(5, 8))
+        found.append(ranker.units())
+    for site in vit.sites:
+        by_itself, with_others = (asdict(units[site.name]) for units in found)
+        assert all(np.array_equal(by_itself[kind], with_others[kind]) for kind in by_itself)
+
+
+@pytest.mark.parametrize("find", [look_at_all, look_at_some])
 def test_of_several_peaks_the_first_in_row_major_order_is_kept(find):
     # Few different values in maps that lie in memory as tokens do.
     tokens = torch.randint(0, 3, (5, 12, 7), generator=torch.Generator().manual_seed(0)).float()
@@ -119,10 +154,10 @@ def test_batches_on_an_accelerator_are_ranked_without_a_read(name, reduction):
         ranker = Ranker(vit, REDUCTIONS[reduction], units)
         ranker.add(images, range(4))
         ranker.add(images, range(4, 8))
-        for standings in ranker._standings.values():
-            assert {kept.device.type for kept in (standings.keys, standings.patches, standings.counts)} == {"cuda"}
-            with pytest.raises(DataDependentOutputException):
-                standings.keys.max().item()
+        (standings,) = ranker._standings
+        assert {kept.device.type for kept in (standings.keys, standings.patches, standings.counts)} == {"cuda"}
+        with pytest.raises(DataDependentOutputException):
+            standings.keys.max().item()
 
 
 @given(st.lists(st.tuples(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(0, POSITIONS - 1))))

@@ -457,8 +457,8 @@ def test_partial_was_called_checkpoint(exact, whole_numbers, tmp_path):
 
 
 def test_nothing_is_read_from_the_device_but_at_the_end(exact, whole_numbers, tmp_path, monkeypatch):
-    reads, read = [], Standings.ranking
-    monkeypatch.setattr(Standings, "ranking", lambda self: reads.append(self) or read(self))
+    reads, read = [], Standings.rankings
+    monkeypatch.setattr(Standings, "rankings", lambda self: reads.append(self) or read(self))
     rank(exact, Images(whole_numbers), batch_size=2, partial=tmp_path / "top.partial")
     assert len(reads) == len(exact.sites)
 

@@ -7,13 +7,22 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    default_collate,
+    get_worker_info,
+)
 
 from captum_vit.data.dataset import ImageFiles, files_of
 from captum_vit.data.images import find_images
@@ -182,15 +191,24 @@ class _Collate:
                 f"the loader's collate_fn made {len(images)} images of {len(readable)}, so that they cannot be told "
                 "apart; pass a loader that keeps each image"
             )
-        sources = [self._source(position, image) for position, image in zip(positions, images, strict=True)]
-        return ImageBatch(images, positions, sources, skipped)
+        return ImageBatch(images, positions, _sources(images, positions, self.files), skipped)
 
-    def _source(self, position: int, image: Tensor) -> tuple[str, str]:
-        if self.files is None:
-            return f"index:{position}", tensor_sha256(image)
-        file = self.files[position]
-        # Some datasets list names within an archive.
-        return file, file_sha256(file) if Path(file).is_file() else tensor_sha256(image)
+
+def _sources(images: Tensor, positions: Sequence[int], files: Sequence[str] | None = None) -> list[tuple[str, str]]:
+    """Path and checksum of each image: of its file, or of its tensor where there is none."""
+    asked = [(position, None if files is None else files[position]) for position in positions]
+    if get_worker_info() is not None:  # one of several processes, which use the processors already
+        return list(map(_source, asked, images))
+    with ThreadPoolExecutor(8) as threads:
+        return list(threads.map(_source, asked, images))
+
+
+def _source(asked: tuple[int, str | None], image: Tensor) -> tuple[str, str]:
+    position, file = asked
+    if file is None:
+        return f"index:{position}", tensor_sha256(image)
+    # Some datasets list names within an archive.
+    return file, file_sha256(file) if Path(file).is_file() else tensor_sha256(image)
 
 
 def _numbered(stream: Iterable[Any]) -> Iterator[ImageBatch]:
@@ -198,9 +216,8 @@ def _numbered(stream: Iterable[Any]) -> Iterator[ImageBatch]:
     for batch in stream:
         images = _images(batch)
         positions = list(range(arrived, arrived + len(images)))
-        sources = [(f"index:{position}", tensor_sha256(image)) for position, image in zip(positions, images)]  # noqa: B905
         arrived += len(images)
-        yield ImageBatch(images, positions, sources, [])
+        yield ImageBatch(images, positions, _sources(images, positions), [])
 
 
 def _images(batch: Any) -> Tensor:

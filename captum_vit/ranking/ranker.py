@@ -1,19 +1,24 @@
-"""What ranks images as they pass through a model: each site's maps are reduced and ranked as soon as they are there."""
+"""What ranks images as they pass through a model: each site's maps are reduced as soon as they are there."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_vit.errors import CaptumViTError, DatasetError
+from captum_vit.errors import DatasetError
 from captum_vit.probes.adapted import AdaptedModel
-from captum_vit.ranking.topk import POSITIONS, Standings, UnitRanking
+from captum_vit.ranking.topk import (
+    POSITIONS,
+    Standings,
+    UnitRanking,
+    choose_peaks,
+    find_peaks,
+    peaks_of_all,
+    row_maxima,
+)
 
 
 class Ranker:
@@ -27,6 +32,10 @@ class Ranker:
         From maps ``(B, units, rows, columns)`` to activations ``(B, units)``.
     units
         Rankings to go on with, by site, in the order of the forward pass.
+    together
+        Whether all sites are ranked at once at the end of each pass; when not given, on accelerators, which would
+        spend more time on being told what to do with the few numbers of a site than on doing it. On the CPU each site
+        is ranked by itself, while its maps are there to be looked at again.
 
     Raises
     ------
@@ -34,21 +43,32 @@ class Ranker:
         Gradient checkpointing is on, or the model was restored.
     """
 
-    def __init__(self, vit: AdaptedModel, reduce: Callable[[Tensor], Tensor], units: Mapping[str, UnitRanking]) -> None:
+    def __init__(
+        self,
+        vit: AdaptedModel,
+        reduce: Callable[[Tensor], Tensor],
+        units: Mapping[str, UnitRanking],
+        together: bool | None = None,
+    ) -> None:
         self.vit = vit
-        self.reduce = reduce
-        self._units = units
-        self._standings: dict[str, Standings] = {}
-        self._stop_after_last = vit.collector([list(units)[-1]])
+        self.sites = tuple(units)
         parameter = next(vit.parameters())
         self._device, self._dtype = parameter.device, parameter.dtype
+        self._reduce = reduce
+        self._with_patches = any(ranking.patches.size for ranking in units.values())
+        self._together = self._device.type != "cpu" if together is None else together
+        groups = [list(units.values())] if self._together else [[ranking] for ranking in units.values()]
+        self._standings = [Standings(group, self._device) for group in groups]
+        self._collect = vit.collector(self.sites, self._arrive)
+        # Of the batch in the model: where its images are in the dataset, and what came of them, by site.
+        self._places = torch.empty(0)
+        self._activations: dict[str, Tensor] = {}
+        self._peaks: dict[str, Tensor] = {}
 
     def units(self) -> dict[str, UnitRanking]:
         """The rankings of all images so far, copied from the device."""
-        return {
-            name: self._standings[name].ranking() if name in self._standings else ranking
-            for name, ranking in self._units.items()
-        }
+        rankings = [ranking for group in self._standings for ranking in group.rankings()]
+        return dict(zip(self.sites, rankings, strict=True))
 
     @torch.no_grad()
     def add(self, images: Tensor, positions: Sequence[int]) -> None:
@@ -72,24 +92,25 @@ class Ranker:
             raise DatasetError(f"the dataset has more than {POSITIONS} images; rank parts of it")
         # A copy from pinned memory need not be waited for.
         asynchronous = self._device.type == "cuda"
-        places = torch.tensor(positions, device="cpu").to(self._device, non_blocking=asynchronous)
-        arrived: set[str] = set()
-        with ExitStack() as hooks, self._stop_after_last():
-            for name in self._units:
-                hook = partial(self._rank, name, places, arrived, threading.get_ident())
-                hooks.callback(self.vit.ffn[self.vit.site(name).key].register_forward_hook(hook).remove)
+        self._places = torch.tensor(positions, device="cpu").to(self._device, non_blocking=asynchronous)
+        with self._collect():
             self.vit(images.to(self._device, self._dtype, non_blocking=asynchronous))
-        if missed := [name for name in self._units if name not in arrived]:
-            raise CaptumViTError(
-                f"the forward pass of {self.vit.model_name} ended without reaching {', '.join(missed)}"
-            )
+        if self._together:
+            choose = partial(choose_peaks, self._of_all_sites(self._peaks)) if self._with_patches else None
+            self._standings[0].add(self._of_all_sites(self._activations), self._places, choose)
 
-    def _rank(
-        self, name: str, places: Tensor, arrived: set[str], thread: int, probe: nn.Module, inputs: Any, maps: Tensor
-    ) -> None:
-        if threading.get_ident() != thread:  # another's pass through the same model
+    def _arrive(self, site: str, maps: Tensor) -> None:
+        maps = maps.to(self._device)  # from another one, if the model is on several
+        if self._together:
+            self._activations[site] = self._reduce(maps)
+            if self._with_patches:
+                self._peaks[site] = peaks_of_all(maps)
             return
-        arrived.add(name)
-        if name not in self._standings:  # where the maps are, in case the model is on several devices
-            self._standings[name] = Standings(self._units[name], maps.device)
-        self._standings[name].add(self.reduce(maps), places.to(maps.device), maps)
+        find = None
+        if self._with_patches:  # then the reduction is to the maximum, which is that of the rows' maxima too
+            maxima = row_maxima(maps)
+            find, maps = partial(find_peaks, maps, maxima), maxima[..., None]
+        self._standings[self.sites.index(site)].add(self._reduce(maps), self._places, find)
+
+    def _of_all_sites(self, arrived: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([arrived[site] for site in self.sites], dim=1)

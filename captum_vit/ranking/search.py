@@ -21,7 +21,7 @@ from captum_vit.ranking.batches import ImageBatches
 from captum_vit.ranking.partial import PartialRanking
 from captum_vit.ranking.ranker import Ranker
 from captum_vit.ranking.result import Histogram, TopImage, TopImages
-from captum_vit.ranking.topk import UnitRanking
+from captum_vit.ranking.topk import UnitRanking, row_maxima
 from captum_vit.storage.fingerprint import weights_sha256
 
 __all__ = ["REDUCTIONS", "Histogram", "TopImage", "TopImages", "find_reduction", "top_images"]
@@ -29,7 +29,7 @@ __all__ = ["REDUCTIONS", "Histogram", "TopImage", "TopImages", "find_reduction",
 # From maps (B, units, rows, columns) to one activation for each image and unit, (B, units).
 REDUCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda maps: maps.mean(dim=(2, 3), dtype=torch.float32),
-    "max": lambda maps: maps.amax(dim=(2, 3)).float(),
+    "max": lambda maps: row_maxima(maps).amax(dim=2).float(),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,35 +90,36 @@ class UnitRanking:
 
 
 class Standings:
-    """A ranking while images stream by, in tensors on the model's device: nothing is read from there meanwhile.
+    """Rankings of some sites while images stream by, in tensors where the model is: nothing is read back meanwhile.
 
     Parameters
     ----------
-    ranking
+    rankings
         The images before; only the new ones are added.
     device
         Where activations come from.
     """
 
-    def __init__(self, ranking: UnitRanking, device: torch.device) -> None:
-        self.keys = ranking.keys.to(device)
-        self.patches = torch.from_numpy(ranking.patches).to(device)
+    def __init__(self, rankings: Sequence[UnitRanking], device: torch.device) -> None:
+        self._units = [len(ranking.counts) for ranking in rankings]
+        self.keys = torch.cat([ranking.keys for ranking in rankings]).to(device)
+        self.patches = torch.from_numpy(np.concatenate([ranking.patches for ranking in rankings])).to(device)
         # One bin more for what is not finite.
-        counts = np.concatenate((ranking.counts, ranking.not_finite[:, None]), axis=1)
-        self.counts = torch.from_numpy(counts).to(device)
+        counts = [np.column_stack((ranking.counts, ranking.not_finite)) for ranking in rankings]
+        self.counts = torch.from_numpy(np.concatenate(counts)).to(device)
         self.edges = torch.from_numpy(EDGES[1:-1]).to(device)
 
-    def add(self, activations: Tensor, positions: Tensor, maps: Tensor) -> None:
+    def add(self, activations: Tensor, positions: Tensor, peaks: Peaks | None) -> None:
         """Take note of a batch.
 
         Parameters
         ----------
         activations
-            Shape ``(B, units)``, single precision.
+            Of all units of all sites, ``(B, units)``, single precision.
         positions
             Positions of the images in the dataset, ``(B,)``; none may have been added before.
-        maps
-            What was reduced to the activations, ``(B, units, rows, columns)``; its peaks are kept if asked for.
+        peaks
+            Finds where units peak; None where patches are not kept.
         """
         finite = activations.isfinite()
         bins = torch.where(finite, torch.bucketize(activations, self.edges, right=True), BINS).T
@@ -126,23 +128,17 @@ class Standings:
         k = self.keys.shape[1]
         keys = to_keys(torch.where(finite, activations, -torch.inf), torch.where(finite, positions[:, None], -1))
         self.keys, chosen = _largest(torch.cat((self.keys, keys.T), dim=1), k)
-        if self.patches.numel():
+        if peaks is not None:
             kept = self.patches.gather(1, chosen.clamp(max=k - 1)[..., None].expand_as(self.patches))
-            enters = (chosen >= k) & (self.keys > _NOTHING)
-            find = _peaks_of_few if maps.device.type == "cpu" else _peaks_of_all
-            self.patches = find(maps, chosen - k, enters, kept)
+            self.patches = peaks(chosen - k, (chosen >= k) & (self.keys > _NOTHING), kept)
 
-    def ranking(self) -> UnitRanking:
-        """All images so far, copied from the device."""
+    def rankings(self) -> list[UnitRanking]:
+        """The ranking of each site after all images so far, copied from the device."""
         activations, positions = from_keys(self.keys.cpu())
-        counts = self.counts.cpu().numpy()
-        return UnitRanking(
-            activations=activations.numpy(),
-            positions=positions.numpy(),
-            patches=self.patches.cpu().numpy(),
-            counts=counts[:, :BINS].copy(),
-            not_finite=counts[:, BINS].copy(),
-        )
+        patches, counts = self.patches.cpu(), self.counts.cpu()
+        arrays = (activations, positions, patches, counts[:, :BINS].contiguous(), counts[:, BINS].contiguous())
+        sites = zip(*(array.split(self._units) for array in arrays), strict=True)
+        return [UnitRanking(*(array.numpy() for array in site)) for site in sites]
 
 
 def to_keys(activations: Tensor, positions: Tensor) -> Tensor:
@@ -182,29 +178,33 @@ def _largest(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
 _NOTHING = (-0x7F800001 << 32) | 0xFFFFFFFF
 
 
-# Both give the patches (units, k, 2) of a ranking: `kept`, and where a unit's image `columns` of the batch enters, the
-# map's peak; of several peaks the first in row-major order.
+# What finds where units peak. Of each unit's k best images, `columns` are the places in the batch and `enters` tells
+# which come from there; `kept` are the patches of the others, (units, k, 2). Gives the patches of all.
+Peaks = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def _peaks_of_all(maps: Tensor, columns: Tensor, enters: Tensor, kept: Tensor) -> Tensor:
-    """For accelerators: looks at all maps, so that nobody has to wait for which of them are needed."""
-    peaks = maps.flatten(2).argmax(2).T.gather(1, columns.clamp(min=0))
-    return torch.where(enters[..., None], _row_column(peaks, maps), kept)
+def row_maxima(maps: Tensor) -> Tensor:
+    """The largest of each row of maps ``(B, units, rows, columns)``, ``(B, units, rows)``."""
+    # In the order in which tokens lie in memory, which takes the CPU a fraction of the time.
+    return maps.movedim(1, 3).amax(2).movedim(2, 1)
 
 
-def _peaks_of_few(maps: Tensor, columns: Tensor, enters: Tensor, kept: Tensor) -> Tensor:
-    """For the CPU: looks at the maps that enter, image by image as they lie in memory."""
-    images = columns[enters]
-    order = images.argsort()
-    units, ranks = (index[order] for index in enters.nonzero(as_tuple=True))
-    shares = units.split(torch.bincount(images, minlength=len(maps)).tolist())
-    tokens = maps.flatten(2).transpose(1, 2)  # (B, patches, units)
-    peaks = [tokens[image].index_select(1, share).max(0).indices for image, share in enumerate(shares) if len(share)]
-    if peaks:
-        kept[units, ranks] = _row_column(torch.cat(peaks), maps)
+def find_peaks(maps: Tensor, maxima: Tensor, columns: Tensor, enters: Tensor, kept: Tensor) -> Tensor:
+    """For the CPU: looks at the maps that enter only, and of them at the row whose maximum is the largest."""
+    units, ranks = enters.nonzero(as_tuple=True)
+    images = columns[units, ranks]
+    row = maxima[images, units].argmax(1)
+    kept[units, ranks] = torch.stack((row, maps[images, units, row].argmax(1)), dim=1).to(kept.dtype)
     return kept
 
 
-def _row_column(peaks: Tensor, maps: Tensor) -> Tensor:
-    columns = maps.shape[3]
-    return torch.stack((peaks // columns, peaks % columns), dim=-1).to(torch.int16)
+def peaks_of_all(maps: Tensor) -> Tensor:
+    """Where units peak in maps ``(B, units, rows, columns)``, ``(B, units, 2)``; the first in row-major order."""
+    peaks = maps.flatten(2).argmax(2)
+    return torch.stack((peaks // maps.shape[3], peaks % maps.shape[3]), dim=2).to(torch.int16)
+
+
+def choose_peaks(peaks: Tensor, columns: Tensor, enters: Tensor, kept: Tensor) -> Tensor:
+    """For accelerators: all peaks were looked for, so that nobody has to wait for which of them are needed."""
+    fresh = peaks.transpose(0, 1).gather(1, columns.clamp(min=0)[..., None].expand_as(kept))
+    return torch.where(enters[..., None], fresh, kept)
