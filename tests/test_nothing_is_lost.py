@@ -13,6 +13,7 @@ import pytest
 from families import SIX_FAMILIES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lucent.optvis import objectives
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -76,6 +77,14 @@ def test_renders_that_differ_in_anything_have_files_of_their_own(made, tmp_path,
     assert [render.save(folder) for render in renders] == paths
     assert contents(folder) == before
     shutil.rmtree(folder)
+
+
+def test_an_objective_takes_its_own_files_again_whichever_are_rendered_beside_it(vit, tmp_path):
+    sums = [objectives.channel("ffn_blocks_1", 7) + sign * objectives.channel("ffn_blocks_2", 3) for sign in (1, -1)]
+    how = {"recipe": "fourier", "steps": 1, "size": 8, "progress": False}
+    paths = captum_vit.render(vit, sums, **how).save(tmp_path)
+    assert captum_vit.render(vit, sums[::-1], **how).save(tmp_path) == paths[::-1]
+    assert captum_vit.render(vit, sums[1], **how).save(tmp_path) == paths[1:]
 
 
 def test_a_strangers_file_stays(made, tmp_path):

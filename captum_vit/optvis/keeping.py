@@ -14,6 +14,7 @@ SHEET = "contact-sheet"
 
 # Addresses that have a file name for themselves alone, whatever a file system thinks of capital letters.
 _PLAIN = re.compile(r"[a-z0-9_.-]+:\d+")
+_NUMBERED = re.compile(r" \(\d+\)$")
 
 
 def mark_of_render(key: str | None, settings: Mapping[str, Any], content: Any) -> str:
@@ -25,8 +26,10 @@ def mark_of_render(key: str | None, settings: Mapping[str, Any], content: Any) -
 def place_of_render(folder: Path, name: str, key: str | None, settings: Mapping[str, Any], mark: str) -> Path:
     """Path of the PNG of a render: where it was put before, or where nothing else is."""
     stem = file_name(name)
-    if key != name or not _PLAIN.fullmatch(name):  # several have this name, or may have this file name
-        stem = f"{stem}-{(key or mark).rpartition(':')[2][:SUFFIX] if key != name else checksum(name)[:SUFFIX]}"
+    if key != name or not _PLAIN.fullmatch(name):  # several have this name, or would have this file name
+        told = checksum(name) if key == name else (key or mark).rpartition(":")[2]
+        # Lower case is the same to all file systems; the number is among the objectives of one call.
+        stem = f"{file_name(_NUMBERED.sub('', name)).lower()}-{told[:SUFFIX]}"
     return place(folder, stem, (".png", ".json"), mark, checksum(dict(settings))[:SUFFIX])
 
 

@@ -62,8 +62,8 @@ def place(folder: Path, name: str, suffixes: Sequence[str], mark: str, otherwise
     numbered = (f"{name}-{otherwise}-{number}" for number in count(2))
     for candidate in chain((name, f"{name}-{otherwise}"), numbered):
         files = [folder / f"{candidate}{suffix}" for suffix in suffixes]
-        there = [file for file in files if os.path.lexists(file)]
-        if not there or any(mark_in(file) == mark for file in there):
+        marks = {mark_in(file) for file in files if os.path.lexists(file)}
+        if not marks or mark in marks <= {mark, None}:
             return files[0]
     raise AssertionError("there are always more numbers")
 
