@@ -12,7 +12,7 @@ from captum import attr
 from captum._utils.models.linear_model import SkLearnRidge
 from torch import Tensor
 
-from captum_vit.checks import check_adapted, image_batch, shortly
+from captum_vit.checks import check_adapted, image_batch, place_in_grid, shortly
 from captum_vit.errors import MethodError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.recording import recording
@@ -104,6 +104,7 @@ def attribute(
     kind, wrapper = _find(method)
     site, _ = vit.address(address)
     image_batch("images", images)
+    patch = None if patch is None else place_in_grid("patch", patch)
     accepted = options_of(method)
     if unknown := sorted(set(options) - set(accepted)):
         raise MethodError(f'"{method}" has no option {", ".join(unknown)}; it takes {", ".join(accepted)}')

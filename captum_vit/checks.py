@@ -45,6 +45,23 @@ def some(name: str, values: Any, example: str, error: type[ArgumentError] = Argu
     return found
 
 
+def place_in_grid(name: str, value: Any) -> tuple[int, int]:
+    """An argument that names a patch, as (row, column).
+
+    Raises
+    ------
+    ArgumentError
+        It is no pair of whole numbers.
+    """
+    try:
+        row, column = (operator.index(each) for each in value)
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            f"{name} is {shortly(value)}; give (row, column) in whole numbers, such as (3, 4)"
+        ) from None
+    return row, column
+
+
 def check_adapted(vit: Any, name: str = "vit") -> None:
     """Make sure that an argument is an adapted model.
 

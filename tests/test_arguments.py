@@ -169,6 +169,13 @@ CALLS = {
         lambda vit: captum_vit.attribute(vit, NEURON, IMAGES, None),
         "method is None; give",
     ),
+    **{
+        f"attribution at patch={value!r}": (
+            lambda vit, value=value: captum_vit.attribute(vit, NEURON, IMAGES, "saliency", patch=value),
+            r"patch is .*; give \(row, column\)",
+        )
+        for value in (3, "34", (1,), (1, 2, 3), (1.0, 2.0), (None, 1))
+    },
     "attribution of a bare model": (
         lambda vit: captum_vit.attribute(vit.model, NEURON, IMAGES),
         "vit is a VisionTransf",
