@@ -147,7 +147,8 @@ class Views:
         images = _resized(self.images, size) if self.warp is None else _warped(self.images, self.warp, size)
         if self.scale is None or self.offset is None:
             return images
-        return torch.addcmul(self.offset, images, self.scale)
+        coloured: Tensor = _Recolour.apply(images, self.scale, self.offset)
+        return coloured
 
 
 def _resized(images: Tensor, size: Size) -> Tensor:
@@ -175,6 +176,30 @@ def _warped(images: Tensor, warp: Warp, size: Size) -> Tensor:
         return seen.reshape(count, 3, copies, rows, columns).transpose(1, 2)
     seen = functional.grid_sample(images.flatten(0, 1), grid, align_corners=False, padding_mode=mode)
     return seen.reshape(count, copies, 3, rows, columns)
+
+
+class _Recolour(torch.autograd.Function):
+    """``scale * image + offset`` for each view, whose gradient is added up view by view, without a copy of them all."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """Images ``(N, copies or 1, 3, H, W)`` with a factor and a summand for each view."""
+        ctx.save_for_backward(scale)
+        ctx.copies = images.shape[1]
+        return torch.addcmul(offset, images, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of the images; that of the colours is never asked for."""
+        (scale,) = ctx.saved_tensors
+        if ctx.copies == gradient.shape[1]:
+            return gradient * scale, None, None
+        scale = scale.expand(-1, gradient.shape[1], -1, -1, -1)
+        total = gradient[:, 0] * scale[:, 0]
+        for copy in range(1, gradient.shape[1]):
+            total.addcmul_(gradient[:, copy], scale[:, copy])
+        return total[:, None], None, None
 
 
 class _Roll(torch.autograd.Function):
