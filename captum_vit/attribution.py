@@ -94,17 +94,17 @@ def attribute(
     AddressError
         The address is malformed, or the model has no such site, unit or patch.
     ArgumentError
-        The images are no tensor of images, or the model is not adapted.
+        The model is not adapted.
     GridError
         The images are too small to give a patch.
     MethodError
-        There is no such method or option, or the method cannot be applied to these images.
+        There is no such method or option, the images are no tensor of images, or the method cannot be applied to them.
     """
     check_adapted(vit)
     kind, wrapper = _find(method)
     site, _ = vit.address(address)
-    image_batch("images", images)
-    patch = None if patch is None else place_in_grid("patch", patch)
+    image_batch("images", images, MethodError)
+    patch = None if patch is None else place_in_grid("patch", patch, MethodError)
     accepted = options_of(method)
     if unknown := sorted(set(options) - set(accepted)):
         raise MethodError(f'"{method}" has no option {", ".join(unknown)}; it takes {", ".join(accepted)}')

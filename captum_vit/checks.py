@@ -45,20 +45,18 @@ def some(name: str, values: Any, example: str, error: type[ArgumentError] = Argu
     return found
 
 
-def place_in_grid(name: str, value: Any) -> tuple[int, int]:
+def place_in_grid(name: str, value: Any, error: type[ArgumentError] = ArgumentError) -> tuple[int, int]:
     """An argument that names a patch, as (row, column).
 
     Raises
     ------
     ArgumentError
-        It is no pair of whole numbers.
+        Or the ``error`` that was given: it is no pair of whole numbers.
     """
     try:
         row, column = (operator.index(each) for each in value)
     except (TypeError, ValueError):
-        raise ArgumentError(
-            f"{name} is {shortly(value)}; give (row, column) in whole numbers, such as (3, 4)"
-        ) from None
+        raise error(f"{name} is {shortly(value)}; give (row, column) in whole numbers, such as (3, 4)") from None
     return row, column
 
 
@@ -80,30 +78,31 @@ def check_adapted(vit: Any, name: str = "vit") -> None:
     raise ArgumentError(f"{name} is {shortly(vit)}; give an adapted model: captum_vit.adapt(model)")
 
 
-def image_batch(name: str, images: Any) -> None:
+def image_batch(name: str, images: Any, error: type[ArgumentError] = ArgumentError) -> None:
     """Make sure that an argument is images as a model expects them, ``(B, 3, H, W)`` in floating point.
 
     Raises
     ------
     ArgumentError
-        It is a path, an image or array of another library, of another shape, or of integers.
+        Or the ``error`` that was given: it is a path, an image or array of another library, or a tensor of
+        another shape or of integers.
     """
     how = "vit.preprocessing.normalize(pixels)"
     if isinstance(images, str | Path):
-        raise ArgumentError(
+        raise error(
             f"{name} is {shortly(str(images))}, a path; read it first: pixels = "
             f"captum_vit.data.crop.eval_crop(vit)(captum_vit.data.images.open_rgb({shortly(str(images))}))[None], and "
             f"give {how}"
         )
     if not (hasattr(images, "is_floating_point") and hasattr(images, "requires_grad")):
-        raise ArgumentError(f"{name} is {shortly(images)}; give a tensor (B, 3, H, W) as the model expects it: {how}")
+        raise error(f"{name} is {shortly(images)}; give a tensor (B, 3, H, W) as the model expects it: {how}")
     shape = tuple(images.shape)
     if len(shape) == 3:
-        raise ArgumentError(f"{name} has the shape {shape}; give a batch (B, 3, H, W), for one image {name}[None]")
+        raise error(f"{name} has the shape {shape}; give one or more, (B, 3, H, W), for one image {name}[None]")
     if len(shape) != 4 or not shape[0]:
-        raise ArgumentError(f"{name} has the shape {shape}; give one or more images, (B, 3, H, W)")
+        raise error(f"{name} has the shape {shape}; give one or more, (B, 3, H, W)")
     if not images.is_floating_point():
-        raise ArgumentError(f"{name} are {images.dtype}; give floating-point numbers: {how}, of pixels in [0, 1]")
+        raise error(f"{name} are {images.dtype}; give floating-point numbers: {how}, of pixels in [0, 1]")
 
 
 def shortly(value: Any) -> str:

@@ -47,12 +47,12 @@ class PlotError(CaptumViTError, ValueError):
     """An array that cannot be drawn as an image or as a map over it."""
 
 
-class MethodError(CaptumViTError, ValueError):
-    """An attribution method that Captum does not have, that cannot explain a neuron, or with a wrong option."""
-
-
 class ArgumentError(CaptumViTError, ValueError, TypeError):
     """An argument of a function that means nothing there."""
+
+
+class MethodError(ArgumentError):
+    """An attribution method that Captum does not have, that cannot explain a neuron, or with a wrong option."""
 
 
 class RecipeError(CaptumViTError, ValueError):

@@ -72,7 +72,7 @@ NO_IMAGES = {
     ),
     "nothing": (None, "images is None; give a tensor"),
     "list": ([IMAGES], "images is a list; give a tensor"),
-    "one": (IMAGES[0], r"images has the shape \(3, 64, 64\); give a batch .* images\[None\]"),
+    "one": (IMAGES[0], r"images has the shape \(3, 64, 64\); give one or more, .* images\[None\]"),
     "none": (IMAGES[:0], r"images has the shape \(0, 3, 64, 64\); give one or more"),
     "integers": (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "images are torch.uint8; give floating-point"),
 }
