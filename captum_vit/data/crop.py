@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from captum_vit.data.images import from_pixels
+from captum_vit.data.images import as_rgb, from_pixels
 from captum_vit.probes.adapted import AdaptedModel
 
 
@@ -20,8 +20,8 @@ def eval_crop(vit: AdaptedModel) -> Callable[[Image.Image | NDArray[np.float32]]
     Returns
     -------
     callable
-        From an RGB image of Pillow's, or pixels in [0, 1] of shape ``(height, width, 3)``, to the part of it that the
-        model sees, ``(3, H, W)``, pixels in [0, 1].
+        From an image of Pillow's, or pixels in [0, 1] of shape ``(height, width, 3)``, to the part of it that the model
+        sees, ``(3, H, W)``, pixels in [0, 1]. What is no photo, or too long a strip, is an ImageError.
     """
     from timm.data import create_transform, resolve_model_data_config
 
@@ -35,5 +35,5 @@ def eval_crop(vit: AdaptedModel) -> Callable[[Image.Image | NDArray[np.float32]]
 
 
 def _crop(transform: Callable[[Image.Image], Tensor], image: Image.Image | NDArray[np.float32]) -> Tensor:
-    photo = image if isinstance(image, Image.Image) else from_pixels(image)
+    photo = as_rgb(image if isinstance(image, Image.Image) else from_pixels(image))
     return transform(photo).float() / 255

@@ -1,8 +1,9 @@
-"""Reading photos from files as upright RGB, whatever their mode, and finding them in folders."""
+"""Reading photos from files as upright RGB, whatever their mode; what means nothing as a photo is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,14 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from captum_vit.data.deep import Levels, is_deep
+from captum_vit.data.search import Found, find_images, read_list, search_images
+from captum_vit.data.tiff import check_bands
 from captum_vit.errors import ImageError
+
+# The search has been found here too since it was written here.
+__all__ = ["Found", "as_rgb", "find_images", "from_pixels", "open_rgb", "read_image", "read_list", "search_images"]
+
+# Times as long as wide. Models resize the short side: a strip of 65,500 × 1 pixels would become one of gigabytes, of
+# which they see the middle only.
+LONGEST = 100
+
+# Pixels that are converted at a time, so that a large photo is in memory once, and not once for each conversion.
+_STRIP = 2**20
 
 
 def open_rgb(path: str | Path) -> Image.Image:
     """Open an image file as RGB in 8 bits, as models' own transforms take it.
 
-    Rotated as its EXIF tag says; grey becomes RGB, palettes and CMYK are converted, 16-bit values are scaled and not
-    clipped, and transparent pixels are laid over white.
+    Rotated as its EXIF tag says; grey becomes RGB, palettes and CMYK are converted, and transparent pixels are laid
+    over white. Of 16 bits, 65535 is white; of 32 bits and of floating point, 1, 255 or 65535, whichever the largest
+    value comes near to: up to a tenth beyond it, which is clipped as a tenth below 0 is, and for the latter two not
+    below a sixteenth.
 
     Parameters
     ----------
@@ -27,9 +43,10 @@ def open_rgb(path: str | Path) -> Image.Image:
     Raises
     ------
     ImageError
-        The file is missing, empty, truncated or not an image.
+        The file is missing, empty, truncated or not an image; its values are in none of these ranges, or NaN; it is
+        more than a hundred times as long as wide; or it has more pixels than Pillow, or memory, takes.
     """
-    return _read(path, _rgb)
+    return _read(path, as_rgb)
 
 
 def read_image(path: str | Path) -> NDArray[np.float32]:
@@ -48,14 +65,58 @@ def read_image(path: str | Path) -> NDArray[np.float32]:
     Raises
     ------
     ImageError
-        The file is missing, empty, truncated or not an image.
+        As for :func:`open_rgb`, but that an image may be as long as it likes.
     """
     return _read(path, _pixels)
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An open image as :func:`open_rgb` gives it, but for its rotation; the image itself if it is RGB already.
+
+    Raises
+    ------
+    ImageError
+        It means nothing as a photo, or is more than a hundred times as long as wide.
+    """
+    short, long = sorted(image.size)
+    if long > LONGEST * short:
+        width, height = image.size
+        raise ImageError(
+            f"it has {width} × {height} pixels, and of a strip more than {LONGEST} times as long as wide a model sees "
+            "next to nothing; cut it"
+        )
+    if is_deep(image):
+        levels = Levels.of(image, (strip for _, strip in _strips(image)))
+        grey = Image.new("L", image.size)
+        for top, strip in _strips(image):
+            grey.paste(from_pixels(levels(strip)), (0, top))
+        return grey.convert("RGB")
+    if _is_transparent(image):
+        opaque = Image.new("RGB", image.size, "white")
+        for top, strip in _strips(image):
+            rgba = strip.convert("RGBA")
+            opaque.paste(rgba, (0, top), mask=rgba)
+        return opaque
+    return _converted(image)
+
+
 def from_pixels(pixels: NDArray[np.floating[Any]]) -> Image.Image:
-    """Pixels in [0, 1], shape ``(height, width, 3)`` or ``(height, width)``, as an image in 8 bits."""
-    return Image.fromarray((pixels * 255).round().astype(np.uint8))
+    """Pixels in [0, 1], shape ``(height, width, 3)`` or ``(height, width)``, as an image in 8 bits.
+
+    Raises
+    ------
+    ImageError
+        They are of another shape, whole numbers, NaN, or not in [0, 1].
+    """
+    if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)) or not pixels.size:
+        raise ImageError(f"pixels of shape {pixels.shape} are no image (height, width, 3) or (height, width)")
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise ImageError(f"pixels are {pixels.dtype}, and should be floating point in [0, 1]; divide them first")
+    least, largest = pixels.min(), pixels.max()
+    # Rounding may add a little. NaN is not in any range.
+    if not (least >= -1e-3 and largest <= 1 + 1e-3):
+        raise ImageError(f"pixels go from {least:g} to {largest:g}, and should be in [0, 1]; scale or clip them first")
+    return Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8))
 
 
 T = TypeVar("T")
@@ -64,98 +125,68 @@ T = TypeVar("T")
 def _read(path: str | Path, convert: Callable[[Image.Image], T]) -> T:
     """What ``convert`` makes of an image that is upright and in memory."""
     try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise ImageError("it is a folder" if stat.S_ISDIR(status.st_mode) else "it is not a regular file")
+        if not status.st_size:
+            raise ImageError("it is empty")
         with Image.open(path) as image:
+            if not all(image.size):
+                raise ImageError("it has no pixels")
+            check_bands(image)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return convert(image)
-    except UnidentifiedImageError as error:
-        reason = "it is not in a format that Pillow knows" if Path(path).stat().st_size else "it is empty"
-        raise ImageError(f"{path} cannot be read as an image: {reason}") from error
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read as an image: {error.strerror or error}") from error
     # Pillow's decoders raise whatever they stumble over: SyntaxError, struct.error, zlib.error, EOFError ...
     except Exception as error:
-        raise ImageError(f"{path} cannot be read as an image: {error}") from error
+        raise ImageError(f"{path} cannot be read as an image: {_reason(error)}") from error
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if _is_deep(image):
-        return from_pixels(_grey(image)).convert("RGB")
-    if _is_transparent(image):
-        rgba = image.convert("RGBA")
-        opaque = Image.new("RGB", image.size, "white")
-        opaque.paste(rgba, mask=rgba)
-        return opaque
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not in a format, or of a kind of its format, that Pillow knows"
+    if isinstance(error, Image.DecompressionBombError):
+        return (
+            "it has so many pixels that Pillow takes it for an attack; if it is none, raise PIL.Image.MAX_IMAGE_PIXELS"
+        )
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 def _pixels(image: Image.Image) -> NDArray[np.float32]:
-    if _is_deep(image):
-        return np.repeat(_grey(image)[..., None], 3, axis=2)
-    if _is_transparent(image):
-        rgba = np.asarray(image.convert("RGBA"), dtype=np.float64) / 255
-        opacity = rgba[..., 3:]
-        return (rgba[..., :3] * opacity + (1 - opacity)).astype(np.float32)
-    pixels = np.asarray(_rgb(image)).astype(np.float32)
-    pixels /= 255
+    width, height = image.size
+    levels = Levels.of(image, (strip for _, strip in _strips(image))) if is_deep(image) else None
+    pixels = np.empty((height, width, 3), dtype=np.float32)
+    for top, strip in _strips(image):
+        rows = pixels[top : top + strip.height]
+        if levels is not None:
+            rows[:] = levels(strip)[..., None]
+        elif _is_transparent(image):
+            rgba = np.asarray(strip.convert("RGBA"), dtype=np.float64) / 255
+            opacity = rgba[..., 3:]
+            rows[:] = rgba[..., :3] * opacity + (1 - opacity)
+        else:
+            np.divide(np.asarray(_converted(strip)), np.float32(255), out=rows)
     return pixels
 
 
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode.startswith("I") or image.mode == "F"
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The image in parts of its full width, each with the row where it begins."""
+    width, height = image.size
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        yield top, image.crop((0, top, width, min(top + rows, height)))
+
+
+def _converted(image: Image.Image) -> Image.Image:
+    """An image of 8 bits without transparency, as RGB."""
+    if image.mode == "LAB":
+        raise ImageError("its colours are LAB, which Pillow does not convert; save it as RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _is_transparent(image: Image.Image) -> bool:
-    return "A" in image.getbands() or "transparency" in image.info
-
-
-def _grey(image: Image.Image) -> NDArray[np.float32]:
-    """Values in [0, 1] of an image with more than 8 bits a pixel, ``(height, width)``."""
-    values = np.asarray(image, dtype=np.float64)
-    # Pillow opens 16-bit grey as "I;16" or, from PNG in older releases, as "I".
-    largest = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 65535.0
-    return np.clip(values / largest, 0, 1).astype(np.float32)
-
-
-def find_images(places: Sequence[str | Path]) -> tuple[Path, ...]:
-    """Image files in folders and below, sorted by path; files are taken as they are.
-
-    Raises
-    ------
-    ImageError
-        A place does not exist, or there is no image in any of them.
-    """
-    suffixes = {suffix for suffix, format in Image.registered_extensions().items() if format in Image.OPEN}
-    found: list[Path] = []
-    for place in map(Path, places):
-        if place.is_dir():
-            found += sorted(path for path in place.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-        elif place.exists():
-            found.append(place)
-        else:
-            raise ImageError(f"{place} does not exist; give an image file or a folder of images")
-    if not found:
-        raise ImageError(f"no image in {', '.join(map(str, places))}; give a folder with JPEG or PNG files")
-    return tuple(found)
-
-
-def read_list(path: str | Path) -> tuple[Path, ...]:
-    """Image files named in a text file, one a line, relative to the text file's folder; empty lines count for nothing.
-
-    Whether they are there is not looked at.
-
-    Raises
-    ------
-    ImageError
-        The text file cannot be read or names no file.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ImageError(f"{path} is not a text file in UTF-8; give a list of images, one path a line") from error
-    files = tuple(Path(path).parent / line.strip() for line in lines if line.strip())
-    if not files:
-        raise ImageError(f"{path} names no file; write one path a line")
-    return files
+    return "transparency" in image.info or (image.mode != "LAB" and bool({"A", "a"} & set(image.getbands())))
