@@ -193,6 +193,17 @@ def test_every_image_is_in_one_bin_or_counted_as_not_finite(activations):
     assert result.not_finite.get("blocks.0", 0) == (~np.isfinite(activations)).sum()
 
 
+def test_every_number_is_in_the_bin_whose_edges_enclose_it():
+    # All beginnings of numbers with several endings, the edges, and what is next to them.
+    beginnings = np.arange(2**16, dtype=np.uint32)[:, None] << 16
+    numbers = (beginnings | np.array([0, 1, 0x7FFF, 0x8000, 0xFFFF], dtype=np.uint32)).view(np.float32).ravel()
+    neighbours = [np.nextafter(EDGES, np.float32(side)) for side in (-np.inf, np.inf)]
+    numbers = np.concatenate((numbers, EDGES, *neighbours))
+    numbers = numbers[np.isfinite(numbers)]
+    bins = Standings([UnitRanking.empty(1, 1, False)], torch.device("cpu")).bins(torch.from_numpy(numbers))
+    np.testing.assert_array_equal(bins, np.searchsorted(EDGES[1:-1], numbers, side="right"))
+
+
 def test_bins_are_narrow_around_zero_and_a_fifth_of_the_activation_further_out():
     widths = np.diff(EDGES)
     assert 0 in EDGES
