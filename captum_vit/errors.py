@@ -7,11 +7,15 @@ class CaptumViTError(Exception):
     """Base of all errors of this package; the command line prints its message as one line."""
 
 
+class ArgumentError(CaptumViTError, ValueError, TypeError):
+    """An argument of a function that means nothing there."""
+
+
 class UnsupportedModelError(CaptumViTError, TypeError):
     """No adapter serves the model, or more than one does, or the model is in a state that cannot be adapted."""
 
 
-class AddressError(CaptumViTError, ValueError):
+class AddressError(ArgumentError):
     """A site, unit or patch that the model does not have, or an address that is not ``site:unit``."""
 
 
@@ -45,10 +49,6 @@ class DatasetError(CaptumViTError, TypeError):
 
 class PlotError(CaptumViTError, ValueError):
     """An array that cannot be drawn as an image or as a map over it."""
-
-
-class ArgumentError(CaptumViTError, ValueError, TypeError):
-    """An argument of a function that means nothing there."""
 
 
 class MethodError(ArgumentError):

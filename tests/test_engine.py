@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from contextlib import nullcontext
 
 import numpy as np
@@ -222,3 +223,16 @@ def test_a_render_on_cuda_is_that_on_the_cpu_and_never_waits(recipe, dtype):
     tolerance = 0.02 if dtype == "float32" else 0.2
     for found, wanted in zip(loop.finish(), expected, strict=True):
         assert np.abs(found.image - wanted.image).mean() < tolerance
+
+
+def test_hooks_that_lucent_leaves_behind_do_not_keep_a_model_from_being_copied():
+    from lucent.optvis import param
+    from lucent.optvis.render import render_vis
+
+    vit = adapted()
+    render_vis(vit, "ffn_blocks_1:7", lambda: param.image(32), thresholds=(1,), fixed_image_size=32, show_image=False,
+               progress=False)  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        twin = frozen_twin(vit)
+    assert twin is not vit

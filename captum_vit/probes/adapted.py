@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_vit.checks import image_batch, place_in_grid, shortly, some
 from captum_vit.errors import AddressError, CaptumViTError, ChannelsError, RecomputationError, ZeroAttributionWarning
 from captum_vit.probes import hooks
 from captum_vit.probes.address import Address
@@ -23,6 +24,9 @@ from captum_vit.probes.neuron import Neuron
 from captum_vit.probes.preprocessing import Preprocessing
 from captum_vit.probes.probe import Probe
 from captum_vit.probes.site import Site
+
+# Of a list of addresses, for messages.
+EXAMPLE = '["blocks.5:42"]'
 
 
 class AdaptedModel(nn.Module):
@@ -133,10 +137,9 @@ class AdaptedModel(nn.Module):
         AddressError
             There is no such site.
         """
-        try:
+        if isinstance(name, str) and name in self._by_name:
             return self._by_name[name]
-        except KeyError:
-            raise AddressError(f'no site "{name}" in {self.model_name}; it has {self._sites_in_words()}') from None
+        raise AddressError(f"no site {shortly(name)} in {self.model_name}; it has {self._sites_in_words()}")
 
     def address(self, address: str) -> tuple[Site, int]:
         """The site and unit that an address such as ``"blocks.5:42"`` names.
@@ -236,7 +239,7 @@ class AdaptedModel(nn.Module):
             The address is malformed, or the model has no such site or unit.
         """
         site, unit = self.address(address)
-        return Neuron(self, site, unit, patch)
+        return Neuron(self, site, unit, None if patch is None else place_in_grid("patch", patch, AddressError))
 
     @torch.no_grad()
     def patch_map(self, images: Tensor, addresses: str | Sequence[str]) -> Tensor:
@@ -259,9 +262,13 @@ class AdaptedModel(nn.Module):
         AddressError
             An address is malformed, the model has no such site or unit, or the sites' grids differ.
         """
-        neurons = [self.address(address) for address in ([addresses] if isinstance(addresses, str) else addresses)]
-        if not neurons:
+        # A wrapper may take images of another kind; the model itself does not.
+        if self._path.model is self.model or not isinstance(images, Tensor):
+            image_batch("images", images)
+        if isinstance(addresses, list | tuple) and not addresses:
             raise AddressError('no neuron to map; give at least one address, such as "blocks.5:42"')
+        asked = [addresses] if isinstance(addresses, str) else some("addresses", addresses, EXAMPLE, AddressError)
+        neurons = [self.address(address) for address in asked]
         with self.collect([site.name for site, _ in neurons]) as maps:
             self(images)
         if len({site_maps.shape[2:] for site_maps in maps.values()}) > 1:
@@ -324,7 +331,8 @@ class AdaptedModel(nn.Module):
         CaptumViTError
             Gradient checkpointing is on, or the model was restored.
         """
-        wanted = frozenset(self.site(name).name for name in names)
+        asked = [names] if isinstance(names, str) else some("names", names, '["blocks.5"]', AddressError)
+        wanted = frozenset(self.site(name).name for name in asked)
         if any(getattr(module, "grad_checkpointing", False) for module in self.model.modules()):
             raise RecomputationError(
                 "a pass cannot stop early inside gradient checkpointing; switch it off with "

@@ -8,7 +8,14 @@ from dataclasses import replace
 
 from torch import nn
 
-from captum_vit.errors import PluginError, PreprocessingWarning, TrainingModeWarning, UnsupportedModelError
+from captum_vit.checks import shortly
+from captum_vit.errors import (
+    ArgumentError,
+    PluginError,
+    PreprocessingWarning,
+    TrainingModeWarning,
+    UnsupportedModelError,
+)
 from captum_vit.probes import hooks
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.door import Colours, Door, SeenThrough
@@ -140,6 +147,8 @@ def _colours(door: Door, supported: nn.Module, size: Size) -> Colours | None:
 
 def restore(model: nn.Module) -> None:
     """Take the package's hooks off a model; for a bare copy of an adapted model, whose adapted model is not at hand."""
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model is {shortly(model)}; give the model itself")
     hooks.remove(model)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
 from itertools import chain
 from typing import TypeVar
 
@@ -33,7 +34,7 @@ def frozen_twin(model: M, dtype: torch.dtype | None = None) -> M:
     shared: dict[int, object] = {}
     for module in model.modules():
         loose = (value for value in vars(module).values() if isinstance(value, Tensor))
-        for tensor in chain(module._parameters.values(), module._buffers.values(), loose):
+        for tensor in chain(module._parameters.values(), module._buffers.values(), loose, _kept_by_hooks(module)):
             if tensor is not None:
                 shared[id(tensor)] = _without_gradient(tensor)
     if dtype is not None:
@@ -48,6 +49,13 @@ def frozen_twin(model: M, dtype: torch.dtype | None = None) -> M:
     except Exception as error:
         warnings.warn(f"{type(model).__name__} cannot be copied ({error}); its weights are recorded too", stacklevel=2)
         return model
+
+
+def _kept_by_hooks(module: nn.Module) -> Iterator[Tensor]:
+    """What hooks that are objects keep, as those that Lucent leaves behind keep the layer's last output."""
+    for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+        owner = getattr(hook, "__self__", hook)
+        yield from (value for value in getattr(owner, "__dict__", {}).values() if isinstance(value, Tensor))
 
 
 def _without_gradient(tensor: Tensor) -> Tensor:
