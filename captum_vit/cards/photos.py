@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from errno import EINVAL
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from captum_vit.checks import whole_number
 from captum_vit.data.crop import eval_crop
 from captum_vit.data.images import open_rgb
 from captum_vit.errors import StaleRankingError
@@ -120,10 +122,18 @@ def most_activating(
     ------
     AddressError
         An address is malformed, or the model or the ranking has no such site or unit.
+    ArgumentError
+        ``batch_size`` is not a whole number of at least 1.
+    ChannelsError
+        The model takes other channels than red, green and blue.
+    ImageError
+        A photo that was ranked as another program reads it means nothing as one here.
     StaleRankingError
         The model, its weights or a photo is not the one of the ranking.
     """
     check_model(vit, top)
+    vit.check_takes_photos()
+    batch_size = whole_number("batch_size", batch_size)
     crop = eval_crop(vit)
     neurons = [vit.address(address) for address in addresses]
     wanted = [top.best(address)[:k] for address in addresses]
@@ -177,21 +187,23 @@ def _around(centres: NDArray[np.float64], index: int, pixels: int) -> slice:
 @torch.no_grad()
 def _site_maps(vit: AdaptedModel, sites: set[str], pixels: Tensor) -> dict[str, Tensor]:
     """Maps ``(B, units, rows, columns)`` of sites, of images ``(B, 3, H, W)`` in [0, 1]."""
-    parameter = next(vit.parameters())
     with vit.collect(sites) as maps:
-        vit(vit.preprocessing.normalize(pixels.to(parameter.device, parameter.dtype)))
+        vit(vit.preprocessing.normalize(pixels.to(vit.device, vit.dtype)))
     return maps
 
 
 def _open_unchanged(image: TopImage) -> Image.Image:
     """A ranked image, if its file is still the one that was ranked."""
+    if image.path == f"index:{image.index}":
+        raise StaleRankingError("the ranking is of images without files; rank image files, or a folder")
     try:
+        if not Path(image.path).is_file() and Path(image.path).exists():  # opening a pipe would wait for ever
+            raise OSError(EINVAL, "it is not a regular file")
         found = file_sha256(image.path)
-    except OSError as error:
-        if image.path == f"index:{image.index}":
-            raise StaleRankingError("the ranking is of images without files; rank image files, or a folder") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise StaleRankingError(
-            f"{image.path} was ranked but cannot be read ({error.strerror}); put it back, or rank the images again"
+            f"{image.path} was ranked but cannot be read ({reason}); put it back, or rank the images again"
         ) from error
     if found != image.sha256:
         raise StaleRankingError(f"{image.path} is not the file that was ranked any more; rank the images again")

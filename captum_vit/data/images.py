@@ -183,8 +183,6 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 
 def _converted(image: Image.Image) -> Image.Image:
     """An image of 8 bits without transparency, as RGB."""
-    if image.mode == "LAB":
-        raise ImageError("its colours are LAB, which Pillow does not convert; save it as RGB")
     return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 

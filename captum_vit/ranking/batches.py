@@ -6,50 +6,21 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    IterableDataset,
-    SequentialSampler,
-    default_collate,
-    get_worker_info,
-)
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler, default_collate
 
 from captum_vit.data.dataset import ImageFiles, files_of
 from captum_vit.data.images import find_images
-from captum_vit.errors import CaptumViTError, DatasetError
+from captum_vit.errors import DatasetError
 from captum_vit.probes.adapted import AdaptedModel
-from captum_vit.storage.fingerprint import file_sha256, tensor_sha256
-
-
-class ImageBatch(NamedTuple):
-    """Some images of a dataset.
-
-    Attributes
-    ----------
-    images
-        As the model expects them, shape ``(B, 3, H, W)``; None where all were skipped.
-    positions
-        Their positions in the dataset, ``B`` of them.
-    sources
-        Path and SHA-256 of each.
-    skipped
-        Why the others of this batch could not be read, one message each.
-    """
-
-    images: Tensor | None
-    positions: list[int]
-    sources: list[tuple[str, str]]
-    skipped: list[str]
+from captum_vit.ranking.fit import Fit
+from captum_vit.ranking.items import Collate, ImageBatch, Numbered
+from captum_vit.ranking.stream import numbered
 
 
 class ImageBatches:
@@ -77,10 +48,11 @@ class ImageBatches:
         loader = dataset if isinstance(dataset, DataLoader) else None
         self.dataset: Any = loader.dataset if loader is not None else _as_dataset(dataset, vit)
         self.files = None if self.is_stream else files_of(self.dataset)
+        self._fit = Fit(vit)
         self._collate: Callable[[list[Any]], Any] = default_collate
         # A generator of its own, as a loader takes the seed of its workers from the global one otherwise.
         self._options: dict[str, Any] = {"generator": torch.Generator()}
-        self._options |= _reading(next(vit.parameters()).device, workers, self.files is not None)
+        self._options |= _reading(vit.device, workers, self.files is not None)
         if loader is not None:
             _check_loader(loader)
             self._collate = loader.collate_fn
@@ -122,7 +94,7 @@ class ImageBatches:
         if self.files is None and self.batches:
             digest.update(f"{type(self.dataset).__qualname__} {self.images}".encode())
             for position in (self.batches[0][0], self.batches[-1][-1]):
-                item = _Collate(self._collate, None)([_Numbered(self.dataset)[position]])
+                item = Collate(self._collate, None)([Numbered(self.dataset, self.files)[position]])
                 digest.update(json.dumps([item.sources, item.skipped]).encode())
         return digest.hexdigest()
 
@@ -134,104 +106,18 @@ class ImageBatches:
         DatasetError
             What the dataset gives is not images as a model expects them.
         """
-        if self.is_stream:
-            yield from _numbered(self._stream)
-            return
-        yield from DataLoader(
-            _Numbered(self.dataset),
+        for batch in numbered(self._stream) if self.is_stream else self._loader(first):
+            if batch.images is not None:
+                self._fit.check(batch.images)
+            yield batch
+
+    def _loader(self, first: int) -> DataLoader[Any]:
+        return DataLoader(
+            Numbered(self.dataset, self.files),
             batch_sampler=self.batches[first:],  # type: ignore[arg-type]
-            collate_fn=_Collate(self._collate, self.files),
+            collate_fn=Collate(self._collate, self.files),
             **self._options,
         )
-
-
-class _Numbered(Dataset[tuple[int, Any]]):
-    """A dataset whose items come with their positions, and as a message where they cannot be read."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, position: int) -> tuple[int, Any]:
-        try:
-            return position, self.dataset[position]
-        # ImageError of this package's own reading; in others' datasets Pillow's errors, which for a damaged PNG
-        # include SyntaxError. What else goes wrong there is not the file's fault.
-        except (CaptumViTError, OSError, SyntaxError) as error:
-            return position, _Unreadable(str(error))
-
-
-class _Unreadable(NamedTuple):
-    message: str
-
-
-class _Collate:
-    """Makes a batch of numbered items, the images by the loader's own function. An object, so that workers get it."""
-
-    def __init__(self, collate: Callable[[list[Any]], Any], files: Sequence[str] | None) -> None:
-        self.collate = collate
-        self.files = files
-
-    def __call__(self, items: list[tuple[int, Any]]) -> ImageBatch:
-        skipped = [item.message for _, item in items if isinstance(item, _Unreadable)]
-        readable = [(position, item) for position, item in items if not isinstance(item, _Unreadable)]
-        positions = [position for position, _ in readable]
-        if not readable:
-            return ImageBatch(None, [], [], skipped)
-        try:
-            images = _images(self.collate([item for _, item in readable]))
-        except (TypeError, RuntimeError) as error:  # default_collate's for what is no tensor, and for unequal sizes
-            if isinstance(error, DatasetError):
-                raise
-            raise DatasetError(
-                f"images cannot be put together in a batch ({error}); give the dataset a transform that makes each a "
-                "tensor (3, H, W) of the same size"
-            ) from error
-        if len(images) != len(readable):
-            raise DatasetError(
-                f"the loader's collate_fn made {len(images)} images of {len(readable)}, so that they cannot be told "
-                "apart; pass a loader that keeps each image"
-            )
-        return ImageBatch(images, positions, _sources(images, positions, self.files), skipped)
-
-
-def _sources(images: Tensor, positions: Sequence[int], files: Sequence[str] | None = None) -> list[tuple[str, str]]:
-    """Path and checksum of each image: of its file, or of its tensor where there is none."""
-    asked = [(position, None if files is None else files[position]) for position in positions]
-    if get_worker_info() is not None:  # one of several processes, which use the processors already
-        return list(map(_source, asked, images))
-    with ThreadPoolExecutor(8) as threads:
-        return list(threads.map(_source, asked, images))
-
-
-def _source(asked: tuple[int, str | None], image: Tensor) -> tuple[str, str]:
-    position, file = asked
-    if file is None:
-        return f"index:{position}", tensor_sha256(image)
-    # Some datasets list names within an archive.
-    return file, file_sha256(file) if Path(file).is_file() else tensor_sha256(image)
-
-
-def _numbered(stream: Iterable[Any]) -> Iterator[ImageBatch]:
-    arrived = 0
-    for batch in stream:
-        images = _images(batch)
-        positions = list(range(arrived, arrived + len(images)))
-        arrived += len(images)
-        yield ImageBatch(images, positions, _sources(images, positions), [])
-
-
-def _images(batch: Any) -> Tensor:
-    """The images of a collated batch, which are all of it, or the first part of it."""
-    images = batch[0] if isinstance(batch, tuple | list) and batch else batch
-    if isinstance(images, Tensor) and images.ndim == 4 and images.is_floating_point():
-        return images
-    found = (
-        f"{images.dtype} of shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
-    )
-    raise DatasetError(
-        f"the dataset gives batches of {found}; expected images, or images and labels, with images as the model "
-        "expects them: floating point, normalized, shape (B, 3, H, W)"
-    )
 
 
 def _reading(device: torch.device, workers: int | None, reads_files: bool) -> dict[str, Any]:
@@ -294,5 +180,5 @@ def _batches_of(loader: DataLoader[Any]) -> list[Sequence[int]]:
 def _size(file: str) -> int | None:
     try:
         return Path(file).stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return None
