@@ -246,6 +246,14 @@ def test_images_are_told_by_file_and_content(vit, photos):
         assert image.sha256 == hashlib.sha256(files[image.index].read_bytes()).hexdigest()
 
 
+def test_an_image_without_a_file_is_not_taken_for_a_file_of_its_name(exact, whole_numbers, tmp_path, monkeypatch):
+    expected = rank(exact, Images(whole_numbers)).sources
+    for position in range(len(whole_numbers)):
+        (tmp_path / f"index:{position}").touch()
+    monkeypatch.chdir(tmp_path)
+    assert rank(exact, Images(whole_numbers)).sources == expected
+
+
 def test_files_that_are_no_images_are_skipped_and_listed(vit, photos):
     result = rank(vit, photos, batch_size=1)
     assert result.images == 24

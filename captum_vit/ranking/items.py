@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate, get_worker_info
+from torch.utils.data import Dataset, default_collate
 
 from captum_vit.errors import CaptumViTError, DatasetError
 from captum_vit.storage.fingerprint import file_sha256, tensor_sha256
@@ -190,16 +189,13 @@ def images_of(batch: Any) -> Tensor:
 
 def sources_of(images: Tensor, positions: Sequence[int], files: Sequence[str] | None = None) -> list[tuple[str, str]]:
     """Path and checksum of each image: of its file, or of its tensor where there is none."""
-    names = [f"index:{position}" for position in positions] if files is None else files
-    if get_worker_info() is not None:  # one of several processes, which use the processors already
-        return list(map(_source, names, images))
-    with ThreadPoolExecutor(min(len(names), 8)) as threads:
-        return list(threads.map(_source, names, images))
-
-
-def _source(name: str, image: Tensor) -> tuple[str, str]:
+    if files is None:
+        return [(f"index:{position}", tensor_sha256(image)) for position, image in zip(positions, images, strict=True)]
     # Some datasets list names within an archive.
-    return name, file_sha256(name) if Path(name).is_file() else tensor_sha256(image)
+    return [
+        (file, file_sha256(file) if Path(file).is_file() else tensor_sha256(image))
+        for file, image in zip(files, images, strict=True)
+    ]
 
 
 def _pick(found: Any, axes: int) -> Any:
