@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from errno import EINVAL
 from pathlib import Path
 
 import numpy as np
@@ -194,11 +194,13 @@ def _site_maps(vit: AdaptedModel, sites: set[str], pixels: Tensor) -> dict[str, 
 
 def _open_unchanged(image: TopImage) -> Image.Image:
     """A ranked image, if its file is still the one that was ranked."""
-    if image.path == f"index:{image.index}":
+    if re.fullmatch(r"index:\d+", image.path):
         raise StaleRankingError("the ranking is of images without files; rank image files, or a folder")
+    if Path(image.path).exists() and not Path(image.path).is_file():  # opening a pipe would wait for ever
+        raise StaleRankingError(
+            f"{image.path} was ranked and is no file any more; put it back, or rank the images again"
+        )
     try:
-        if not Path(image.path).is_file() and Path(image.path).exists():  # opening a pipe would wait for ever
-            raise OSError(EINVAL, "it is not a regular file")
         found = file_sha256(image.path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

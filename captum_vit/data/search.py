@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +15,16 @@ from captum_vit.errors import ImageError
 # Pillow has names for these, but no decoder.
 _NOT_DECODED = {"BUFR", "GRIB", "HDF5", "MPEG"}
 
+# Ways to a folder that are followed, as links between folders have more ways than there are photos in the world.
+_WAYS = 30
+
 # Formats whose first bytes cannot be another file's, to tell images without a suffix.
 _TOLD_BY_CONTENT = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000")
 
 NO_IMAGE = "not an image by the suffix, nor without one by the content"
 BROKEN_LINK = "a link to nothing"
 LOOP = "a link back to a folder that it is in"
+LINKED_OFTEN = "linked to from many places, and found in some of them"
 NOT_READABLE = "not readable"
 NOT_A_FILE = "neither a file nor a folder"
 
@@ -118,16 +123,18 @@ def _walk(top: Path) -> Iterator[tuple[Path, str | None]]:
         suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN.keys() - _NOT_DECODED
     }
     suffixes.add(".mpo")  # several JPEGs in one, of which the first is read
+    ways: Counter[tuple[int, int]] = Counter()
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(top, frozenset())]
     while waiting:
         folder, above = waiting.pop()
         try:
             status = folder.stat()
-            within = above | {(status.st_dev, status.st_ino)}
-            if len(within) == len(above):
-                yield folder, LOOP
+            real = status.st_dev, status.st_ino
+            if real in above or ways[real] == _WAYS:
+                yield folder, LOOP if real in above else LINKED_OFTEN
                 continue
-            entries = list(os.scandir(folder))
+            ways[real] += 1
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
             yield folder, NOT_READABLE
             continue
@@ -135,7 +142,7 @@ def _walk(top: Path) -> Iterator[tuple[Path, str | None]]:
             path = folder / entry.name
             try:
                 if entry.is_dir():
-                    waiting.append((path, within))
+                    waiting.append((path, above | {real}))
                 elif entry.is_file():
                     is_image = path.suffix.lower() in suffixes or (not path.suffix and _begins_as_image(path))
                     yield path, None if is_image else NO_IMAGE

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from captum_vit.data.images import find_images
 from captum_vit.errors import DatasetError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.ranking.fit import Fit
-from captum_vit.ranking.items import Collate, ImageBatch, Numbered
+from captum_vit.ranking.items import Collate, ImageBatch, Numbered, together
 from captum_vit.ranking.stream import numbered
 
 
@@ -61,7 +62,8 @@ class ImageBatches:
             self._options["prefetch_factor"] = loader.prefetch_factor
             self._options["generator"] = loader.generator or self._options["generator"]
         if self.is_stream:
-            self._stream = DataLoader(self.dataset, batch_size, **self._options) if loader is None else loader
+            own = partial(together, default_collate)
+            self._stream = loader or DataLoader(self.dataset, batch_size, collate_fn=own, **self._options)
             self.batches: Sequence[Sequence[int]] = ()
         else:
             self.batches = _in_order(loader, self.dataset, batch_size)

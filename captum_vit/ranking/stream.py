@@ -55,8 +55,8 @@ def _collated(loader: DataLoader[Any]) -> Iterator[Any]:
                 raise
             reason = str(error).strip().splitlines()[-1]
             raise DatasetError(
-                f"images of the stream cannot be put together in a batch ({reason}); give it a transform that makes "
-                "each a tensor (3, H, W) of the same size"
+                f"images of the stream cannot be put together in a batch ({reason}); give the dataset a transform that "
+                "makes each a tensor (3, H, W) of the same size"
             ) from error
         yield batch
 
