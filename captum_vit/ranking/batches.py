@@ -63,7 +63,9 @@ class ImageBatches:
             self._options["generator"] = loader.generator or self._options["generator"]
         if self.is_stream:
             own = partial(together, default_collate)
-            self._stream = loader or DataLoader(self.dataset, batch_size, collate_fn=own, **self._options)
+            self._stream = (
+                loader if loader is not None else DataLoader(self.dataset, batch_size, collate_fn=own, **self._options)
+            )
             self.batches: Sequence[Sequence[int]] = ()
         else:
             self.batches = _in_order(loader, self.dataset, batch_size)
