@@ -156,7 +156,9 @@ def test_a_wrapper_may_take_what_the_model_inside_does_not():
     class Coloured(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = model().restore()
+            adapted = model()
+            adapted.restore()
+            self.inner = adapted.model
 
         def forward(self, images):
             return self.inner(nn.functional.interpolate(images.expand(-1, 3, -1, -1), (16, 16)))
