@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,8 +14,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from captum_vit.models.bundled import default_photos
-
-Image.MAX_IMAGE_PIXELS = None  # wallpapers are larger than what Pillow takes for an attack
 
 _SHORT_SIDE = 1024  # pixels; photos are reduced to it once, so that a crop shows things and not only texture
 _TRAINED = 0.75  # of each training photo's longer side; no training crop reaches into the rest
@@ -39,7 +39,7 @@ class Photo:
 
     def read(self) -> Image.Image:
         """Read the part as RGB, reduced to at most 1024 pixels on the photo's shorter side."""
-        with Image.open(self.path) as opened:
+        with _large_images(), Image.open(self.path) as opened:
             image = opened.convert("RGB")
         scale = min(1.0, _SHORT_SIDE / min(image.size))
         width, height = round(image.width * scale), round(image.height * scale)
@@ -186,3 +186,14 @@ def random_crops(photo: Photo, count: int, size: int, rng: np.random.Generator) 
         part = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
         crop[:] = np.asarray(part)[:, ::-1] if rng.random() < 0.5 else np.asarray(part)
     return crops
+
+
+@contextmanager
+def _large_images() -> Iterator[None]:
+    """Context in which Pillow opens wallpapers, which are larger than what it takes for an attack."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
