@@ -172,3 +172,20 @@ def test_a_named_file_is_taken_as_it_is_and_order_is_kept(tmp_path: Path):
 def test_a_list_that_windows_wrote_names_its_first_file_too(tmp_path: Path):
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.png\r\nb.png\r\n")
     assert names(read_list(tmp_path / "list.txt"), tmp_path) == ["a.png", "b.png"]
+
+
+def test_a_command_counts_and_names_what_it_leaves_out(tmp_path: Path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from captum_vit.cli import app
+    from captum_vit.models import default_photos
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(default_photos()[0].read_bytes())
+    (tmp_path / "photos" / "notes.docx").write_bytes(b"words")
+    monkeypatch.setenv("COLUMNS", "200")
+    asked = ["patch-map", "deit_micro", "blocks.1:1", str(tmp_path / "photos"), "--out", str(tmp_path / "maps")]
+    done = CliRunner().invoke(app, [*asked, "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert "1 left out" in done.stderr
+    assert "notes.docx" in done.stderr

@@ -37,7 +37,7 @@ def attribute(
     By any of Captum's methods that explain a function of the image. The PNG shows the sum over the three channels.
     """
     from captum_vit.attribution import attribute, options_of
-    from captum_vit.data.images import find_images
+    from captum_vit.cli.folders import find_images
     from captum_vit.plots import color_scale, side_by_side
     from captum_vit.storage.files import check_folder
 

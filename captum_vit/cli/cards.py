@@ -50,7 +50,7 @@ def find_photos(images: Sequence[Path] | None, top: Path | None) -> TopImages | 
     CaptumViTError
         A ranking and photos are given, or there is none where they should be.
     """
-    from captum_vit.data.images import find_images
+    from captum_vit.cli.folders import find_images
     from captum_vit.errors import CaptumViTError
     from captum_vit.models import default_photos
     from captum_vit.ranking.result import TopImages

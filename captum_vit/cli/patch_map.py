@@ -27,7 +27,7 @@ def patch_map(
 
     The photo is cropped as for the model. In the PNG, the map lies over it between the cells' true centres.
     """
-    from captum_vit.data.images import find_images
+    from captum_vit.cli.folders import find_images
     from captum_vit.plots import side_by_side
     from captum_vit.storage.files import check_folder
 

@@ -52,6 +52,7 @@ def top_images(
     Interrupted and started again with the same arguments, it goes on where it was; FILE.partial holds what is done.
     """
     from captum_vit.data.images import find_images, read_list
+    from captum_vit.data.search import search_images
     from captum_vit.ranking.search import top_images as rank
 
     # Everything that can be wrong with the question comes before weights are fetched and images read.
@@ -79,6 +80,8 @@ def top_images(
     result.save(out)
     partial.unlink(missing_ok=True)
 
+    for note in search_images([place for place in images if place.suffix != ".txt"]).notes():
+        console.warn(note)
     console.warn_of_skipped(result.skipped)
     for site, activations in result.not_finite.items():
         console.warn(f"{site}: {activations} activations were NaN or infinite and are not ranked")
