@@ -171,7 +171,7 @@ def test_an_unknown_neuron_is_an_error_before_any_work(vit):
 
 
 def test_no_neuron_at_all_is_an_error(vit):
-    with pytest.raises(CardError, match="at least one address"):
+    with pytest.raises(CardError, match="addresses is empty; give at least one, such as"):
         quick(vit, default_photos(), [])
 
 

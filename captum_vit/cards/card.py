@@ -168,8 +168,6 @@ def neuron_cards(
         A setting means nothing, or there are settings beside a plan.
     """
     check_adapted(vit)
-    if isinstance(addresses, list | tuple) and not addresses:
-        raise CardError('no neuron to make a card of; give at least one address, such as "blocks.5:42"')
     neurons = [vit.canonical(address) for address in some("addresses", addresses, '["blocks.5:42"]', CardError)]
     k = whole_number("k", k, error=CardError)
     whole_number("batch_size", batch_size, error=CardError)
