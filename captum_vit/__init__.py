@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from captum_vit.probes.adapter import Adapter, hookimpl
     from captum_vit.probes.adapting import adapt, restore
     from captum_vit.probes.grid import PatchGrid
+    from captum_vit.probes.preprocessing import Preprocessing
     from captum_vit.probes.site import Site, feed_forward
     from captum_vit.ranking.result import TopImages
     from captum_vit.ranking.search import top_images
@@ -28,6 +29,7 @@ __all__ = [
     "AdaptedModel",
     "Adapter",
     "PatchGrid",
+    "Preprocessing",
     "Recipe",
     "Site",
     "TopImages",
@@ -55,6 +57,7 @@ _HOMES = {
     "AdaptedModel": "probes.adapted",
     "Adapter": "probes.adapter",
     "PatchGrid": "probes.grid",
+    "Preprocessing": "probes.preprocessing",
     "Recipe": "optvis.recipe",
     "Site": "probes.site",
     "TopImages": "ranking.result",

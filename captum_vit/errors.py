@@ -27,6 +27,14 @@ class GridError(CaptumViTError, ValueError):
     """The tokens at a site do not form the patch grid that its adapter describes, or an image is too small for one."""
 
 
+class ImageSizeError(CaptumViTError, ValueError, AssertionError):
+    """An image of a size that the model does not take; an AssertionError too, as timm's own is."""
+
+
+class LayoutError(CaptumViTError, ValueError):
+    """A pattern that does not lead from an activation to a map of batch, units, rows and columns."""
+
+
 class RecomputationError(CaptumViTError):
     """A pass would stop, or a gradient be taken, inside activation checkpointing, which runs layers again."""
 

@@ -46,7 +46,7 @@ def adapters() -> None:
         plugins = registry()
     table = Table("Family", "Distribution", "Serves")
     for registered in plugins.adapters:
-        served = ", ".join(model.__name__ for model in registered.adapter.models) or "decides by itself"
+        served = ", ".join(_named(model) for model in registered.adapter.models) or "decides by itself"
         table.add_row(escape(registered.adapter.family), escape(registered.distribution), escape(served))
     stdout().print(table)
     if plugins.failures:
@@ -54,3 +54,8 @@ def adapters() -> None:
         for failure in plugins.failures:
             failed.add_row(escape(failure.entry_point), escape(failure.distribution), escape(failure.reason))
         stdout().print(failed)
+
+
+def _named(model: type | str) -> str:
+    """A class without its module, whether it is there or given by its path."""
+    return model.rpartition(".")[2] if isinstance(model, str) else model.__name__

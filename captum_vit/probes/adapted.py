@@ -13,14 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from captum_vit.checks import image_batch, place_in_grid, shortly, some
-from captum_vit.errors import AddressError, CaptumViTError, ChannelsError, RecomputationError, ZeroAttributionWarning
+from captum_vit.errors import (
+    AddressError,
+    CaptumViTError,
+    ChannelsError,
+    ImageSizeError,
+    RecomputationError,
+    ZeroAttributionWarning,
+)
 from captum_vit.probes import hooks
 from captum_vit.probes.address import Address
 from captum_vit.probes.devices import input_of
-from captum_vit.probes.door import Colours
-from captum_vit.probes.forward_pass import StopForward
+from captum_vit.probes.entrance import Entrance
+from captum_vit.probes.forward_pass import StopForward, image_of
 from captum_vit.probes.hooks import Path
 from captum_vit.probes.neuron import Neuron
+from captum_vit.probes.output import taken
 from captum_vit.probes.preprocessing import Preprocessing
 from captum_vit.probes.probe import Probe
 from captum_vit.probes.site import Site
@@ -42,6 +50,8 @@ class AdaptedModel(nn.Module):
         Its sites, in the order of the forward pass.
     family
         Family of the adapter that serves it.
+    takes
+        Which tensor of the model's output is given; None: the output as it is.
     ffn, prefix
         The probes of the patch tokens and of the prefix tokens, by site name with dots as underscores; Lucent calls
         them ``"ffn_blocks_5"`` and ``"prefix_blocks_5"``.
@@ -52,16 +62,16 @@ class AdaptedModel(nn.Module):
         model: nn.Module,
         supported: nn.Module,
         sites: tuple[Site, ...],
-        family: str,
         stem: nn.Module,
+        entrance: Entrance,
         *,
         inner: tuple[Site, ...] | None = None,
-        colours: Colours | None = None,
-        told: Preprocessing | None = None,
+        takes: str | int | None = None,
     ) -> None:
         super().__init__()
         self.sites = sites
-        self.family = family
+        self.family = entrance.adapter.family
+        self.takes = takes
         self.model_name = type(supported).__name__
         self.ffn = nn.ModuleDict({site.key: Probe() for site in sites})
         self.prefix = nn.ModuleDict({site.key: Probe() for site in sites if site.prefix_tokens})
@@ -72,17 +82,14 @@ class AdaptedModel(nn.Module):
         self._by_name = {site.name: site for site in sites} | {site.layer: site for site in sites}
         self._path = Path(supported, stem, inner or sites, self.ffn, self.prefix, self.model_name)
         self._pass = self._path.forward_pass
-        self._colours, self._told = colours, told
+        self._entrance = entrance
         for module in (self, self.ffn, self.prefix, self.output, *self.ffn.values(), *self.prefix.values()):
             module.training = model.training
 
     @property
     def preprocessing(self) -> Preprocessing:
         """The input size, mean and standard deviation that :attr:`model` expects now."""
-        if self._told is not None:
-            return self._told
-        own = Preprocessing.of(self._path.model, self._path.stem)
-        return own if self._colours is None else own.behind(self._colours)
+        return self._entrance.preprocessing(self._path.model, self._path.stem)
 
     @property
     def channels(self) -> int:
@@ -116,18 +123,43 @@ class AdaptedModel(nn.Module):
         return input_of(self.model, self._path.stem)[1]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's own output; inside :meth:`until`, the map of the site at which the pass stops."""
+        """The model's own output, or the tensor of it that was asked for; inside :meth:`until`, a site's map.
+
+        Raises
+        ------
+        ImageSizeError
+            The model fails on an image of another size than its own.
+        ArgumentError
+            The model's output does not hold what :attr:`takes` names.
+        """
         self._path.follow()
+        args, kwargs = self._entrance.admit(args, kwargs)
         try:
-            output = self.output(self.model(*args, **kwargs))
+            output = self.model(*args, **kwargs)
+            output = self.output(output if self.takes is None else taken(output, self.takes))
         except StopForward as stop:
             return stop.output
+        except (AssertionError, RuntimeError, ValueError) as error:
+            self._explain(error, args, kwargs)
+            raise
         if missed := ", ".join(sorted(self._pass.missed)):
             raise CaptumViTError(
                 f"the forward pass of {self.model_name} ended without reaching {missed}; if the model was changed "
                 "after adapt(), restore it and adapt it again"
             )
         return self._pass.last if self._pass.wanted else output
+
+    def _explain(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Say so where a model fails because its image has another size than it takes."""
+        if isinstance(error, CaptumViTError) or self._path.model is not self.model:
+            return
+        height, width = image_of(args, kwargs).shape[-2:]
+        wanted = self._entrance.refuses((height, width), self._path.model, self._path.stem)
+        if wanted is not None:
+            raise ImageSizeError(
+                f"{self.model_name} takes images of {wanted[0]}x{wanted[1]} pixels, and this is {height}x{width} "
+                f"({error}); resize it, or adapt the model with adapt(model, any_size=True), which does"
+            ) from error
 
     def site(self, name: str) -> Site:
         """The site of that name (``"blocks.5"``, or Lucent's ``"ffn_blocks_5"``).

@@ -10,6 +10,7 @@ from torch import nn
 
 from captum_vit.errors import PluginError
 from captum_vit.probes.hookspecs import Offered, captum_vit_adapters, hookimpl
+from captum_vit.probes.preprocessing import Preprocessing
 from captum_vit.probes.site import Site
 
 __all__ = ["Adapter", "hookimpl"]
@@ -23,14 +24,16 @@ class Adapter(Offered, ABC):
     family
         Short name, as in ``adapt(model, family="deit")``.
     models
-        Classes of the models that the adapter serves, subclasses included; none if :meth:`serves` decides otherwise.
+        Classes of the models that the adapter serves, subclasses included; none if :meth:`serves` decides otherwise. A
+        class may be given by its path, ``"transformers.models.swin.modeling_swin.SwinModel"``: then nothing is imported
+        before its model arrives, and a release of its library that lacks it does no harm.
     stem
         Module path of the module that first receives the image. The image's size is noted there.
     """
 
     hook = captum_vit_adapters.__name__
     family: ClassVar[str]
-    models: ClassVar[tuple[type[nn.Module], ...]] = ()
+    models: ClassVar[tuple[type[nn.Module] | str, ...]] = ()
     stem: ClassVar[str] = "patch_embed"
 
     def check(self) -> None:
@@ -40,7 +43,13 @@ class Adapter(Offered, ABC):
 
     def serves(self, model: nn.Module) -> bool:
         """Whether this adapter can list the sites of ``model``; by default, whether its class is in ``models``."""
-        return isinstance(model, self.models)
+        classes = type(model).__mro__
+        paths = {f"{kind.__module__}.{kind.__qualname__}" for kind in classes}
+        return any(served in paths if isinstance(served, str) else served in classes for served in self.models)
+
+    def preprocessing(self, model: Any) -> Preprocessing | None:
+        """Input size, mean and standard deviation that ``model`` expects; None where timm records them with it."""
+        return None
 
     @abstractmethod
     def sites(self, model: Any) -> Iterator[Site]:

@@ -18,14 +18,24 @@ from captum_vit.errors import (
 )
 from captum_vit.probes import hooks
 from captum_vit.probes.adapted import AdaptedModel
-from captum_vit.probes.door import Colours, Door, SeenThrough
+from captum_vit.probes.adapter import Adapter
+from captum_vit.probes.door import Colours, Door, Fit, SeenThrough
+from captum_vit.probes.entrance import Entrance, preprocessing_of
 from captum_vit.probes.grid import Size
 from captum_vit.probes.plugins import Registered, registry
 from captum_vit.probes.preprocessing import Preprocessing
 from captum_vit.probes.site import Site
 
 
-def adapt(model: nn.Module, family: str | None = None, *, preprocessing: Preprocessing | None = None) -> AdaptedModel:
+def adapt(
+    model: nn.Module,
+    family: str | None = None,
+    *,
+    adapter: Adapter | None = None,
+    preprocessing: Preprocessing | object | None = None,
+    any_size: bool = False,
+    output: str | int | None = None,
+) -> AdaptedModel:
     """Make a model's feed-forward neurons look like a ConvNet's feature maps.
 
     Parameters
@@ -37,8 +47,18 @@ def adapt(model: nn.Module, family: str | None = None, *, preprocessing: Preproc
         image that the wrapper gets.
     family
         The adapter to use where several would serve; found by the model's class when not given.
+    adapter
+        An adapter that is not installed, such as one that you write in a notebook, in the place of those that are.
     preprocessing
-        Input size, mean and standard deviation that ``model`` expects; read from the model when not given.
+        Input size, mean and standard deviation that ``model`` expects: a :class:`Preprocessing`, or what its library
+        calls so (an image processor of transformers, ``weights.transforms()`` of torchvision, open_clip's transform).
+        Read from the model when not given.
+    any_size
+        Whether images of any size are resized to the model's own at its door. Maps then keep their place in the image
+        that is passed, and Lucent's ``render_vis`` works with all its defaults.
+    output
+        Which tensor of the model's output the adapted model gives, by name or number: ``"logits"`` of a Hugging Face
+        classifier. The output as it is when not given.
 
     Returns
     -------
@@ -50,6 +70,8 @@ def adapt(model: nn.Module, family: str | None = None, *, preprocessing: Preproc
     UnsupportedModelError
         No adapter serves the model, it holds several supported ones, it is compiled, it is adapted already, or it is
         no model.
+    ArgumentError
+        ``preprocessing`` does not tell size, mean and standard deviation, or ``adapter`` is none.
     PluginError
         Adapters of several distributions claim the model, ``family`` is not installed, or the adapter describes
         the model wrongly.
@@ -59,7 +81,7 @@ def adapt(model: nn.Module, family: str | None = None, *, preprocessing: Preproc
     TrainingModeWarning
         The model is in training mode.
     PreprocessingWarning
-        What a wrapper does to colours cannot be told.
+        What a wrapper does to colours cannot be told, or nothing with the model tells its mean and standard deviation.
 
     Examples
     --------
@@ -78,19 +100,39 @@ def adapt(model: nn.Module, family: str | None = None, *, preprocessing: Preproc
             TrainingModeWarning,
             stacklevel=2,
         )
-    supported, registered = registry().find(model, family)
+    supported, registered = registry().find(model, family) if adapter is None else _given(model, adapter)
     sites, stem = _describe(registered, supported)
-    inner, colours = sites, None
-    if supported is not model:
-        door, size = Door(model, stem), Preprocessing.of(supported, stem).size
-        has_values = not any(parameter.is_meta for parameter in model.parameters())
-        if has_values and door.moves(size):
-            sites = tuple(replace(site, grid=SeenThrough.of(site.grid, door)) for site in sites)
-        if has_values and preprocessing is None:
-            colours = _colours(door, supported, size)
-    return AdaptedModel(
-        model, supported, sites, registered.adapter.family, stem, inner=inner, colours=colours, told=preprocessing
-    )
+    told = None if preprocessing is None else Preprocessing.read(preprocessing)
+    inner, entrance = sites, Entrance(registered.adapter, told=told)
+    own = preprocessing_of(registered.adapter, supported, stem)
+    if own.assumed and told is None:
+        warnings.warn(
+            f"nothing with {type(supported).__name__} tells the mean and standard deviation of its images; those of "
+            "ImageNet are assumed. Say it with adapt(model, preprocessing=...): its image processor will do",
+            PreprocessingWarning,
+            stacklevel=2,
+        )
+    behind = None
+    if supported is not model and not any(parameter.is_meta for parameter in model.parameters()):
+        door = Door(model, stem)
+        behind = door if door.moves(own.size) else None
+        if told is None:
+            entrance = replace(entrance, colours=_colours(door, supported, own.size))
+    if any_size:
+        entrance = replace(entrance, fit=Fit(entrance.preprocessing(supported, stem).size, behind))
+    if (seen_through := entrance.fit or behind) is not None:
+        sites = tuple(replace(site, grid=SeenThrough.of(site.grid, seen_through)) for site in sites)
+    return AdaptedModel(model, supported, sites, stem, entrance, inner=inner, takes=output)
+
+
+def _given(model: nn.Module, adapter: Adapter) -> tuple[nn.Module, Registered]:
+    """The module inside ``model`` that an adapter serves, or else the model itself: who gives an adapter knows why."""
+    if not isinstance(adapter, Adapter):
+        given = f"the class {adapter.__name__}" if isinstance(adapter, type) else shortly(adapter)
+        raise ArgumentError(f"adapter is {given}; give an instance of a captum_vit.Adapter")
+    adapter.check()
+    served = next((module for module in model.modules() if adapter.serves(module)), model)
+    return served, Registered(adapter, "the caller")
 
 
 def _check(model: nn.Module) -> None:

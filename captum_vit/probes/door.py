@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from captum_vit.errors import GridError
 from captum_vit.probes.devices import input_of
-from captum_vit.probes.forward_pass import StopForward
+from captum_vit.probes.forward_pass import StopForward, image_of
 from captum_vit.probes.grid import PatchGrid, Size
 
 # Of colours and places, in their own range: half precision and interpolation stay below it.
@@ -128,11 +129,11 @@ class Door:
             return None
         arrived: list[Tensor] = []
 
-        def stop(module: nn.Module, args: tuple[Any, ...]) -> None:
-            arrived.append(args[0])
+        def stop(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            arrived.append(image_of(args, kwargs))
             raise StopForward(None)
 
-        hook = self.stem.register_forward_pre_hook(stop)
+        hook = self.stem.register_forward_pre_hook(stop, with_kwargs=True)
         try:
             self.model(images.to(device, dtype))
         except (StopForward, Exception):
@@ -159,13 +160,45 @@ class Places:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """A door at which images of any size are resized to one, perhaps before another door.
+
+    Attributes
+    ----------
+    size
+        (height, width) in pixels.
+    behind
+        The way on from there to the stem; None where the image goes in as it is.
+    """
+
+    size: Size
+    behind: Door | None = None
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Images ``(B, C, H, W)`` of the size, averaged where they shrink; those that have it are not touched."""
+        if images.shape[-2:] == self.size:
+            return images
+        return interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=True)
+
+    def places(self, size: Size) -> Places:
+        """See :meth:`Door.places`."""
+        if self.behind is None:
+            height, width = self.size
+            within = Places(np.arange(height, dtype=np.float64) + 0.5, np.arange(width, dtype=np.float64) + 0.5)
+        else:
+            within = self.behind.places(self.size)
+        down, across = (there / here for there, here in zip(size, self.size, strict=True))
+        return Places(np.multiply(within.rows, down), np.multiply(within.columns, across))
+
+
+@dataclass(frozen=True)
 class SeenThrough(PatchGrid):
     """The grid of a model behind a door, in the pixels of the image that the caller passes."""
 
-    door: Door = field(kw_only=True, compare=False, repr=False)
+    door: Door | Fit = field(kw_only=True, compare=False, repr=False)
 
     @classmethod
-    def of(cls, grid: PatchGrid, door: Door) -> SeenThrough:
+    def of(cls, grid: PatchGrid, door: Door | Fit) -> SeenThrough:
         """A model's own grid, behind a door."""
         return cls(grid.rows, grid.columns, door=door)
 

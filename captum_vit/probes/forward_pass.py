@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from captum_vit.errors import RecomputationError
+from captum_vit.errors import ImageError, RecomputationError
 from captum_vit.probes.grid import Size
 from captum_vit.probes.site import Site
 
@@ -31,6 +31,20 @@ class StopForward(BaseException):
     def __init__(self, output: Any) -> None:
         super().__init__()
         self.output = output
+
+
+def image_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The images among a module's arguments: the first tensor, also where it is given by keyword.
+
+    Raises
+    ------
+    ImageError
+        There is none.
+    """
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor):
+            return value
+    raise ImageError("the model got no image, a tensor (B, 3, H, W), among its arguments")
 
 
 def stop(output: Any) -> NoReturn:

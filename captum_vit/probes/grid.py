@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_vit.errors import GridError
+from captum_vit.probes.steps import Resize, SameWindow, Step, Window
 
 Size = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Window:
-    """One convolution-like step from a grid to a coarser one, along one axis.
-
-    Parameters
-    ----------
-    kernel, stride, padding
-        As for ``torch.nn.Conv2d``, in cells of the finer grid.
-    ceil
-        Whether a last, incomplete window counts as a cell (the model pads the end of the axis) or is dropped.
-    """
-
-    kernel: int
-    stride: int
-    padding: int = 0
-    ceil: bool = False
-
-    def count(self, cells: int) -> int:
-        """Number of windows over ``cells`` cells (Dumoulin & Visin 2016, arXiv 1603.07285, relationship 6)."""
-        if cells < 1:
-            return 0
-        span = cells + 2 * self.padding - self.kernel
-        windows = (-(-span // self.stride) if self.ceil else span // self.stride) + 1
-        # As in torch, a window may end beyond the axis but not begin there: it would hold nothing.
-        beyond = self.ceil and (windows - 1) * self.stride >= cells + self.padding
-        return max(0, windows - beyond)
-
-    def centres(self, finer: NDArray[np.float64], spacing: float) -> NDArray[np.float64]:
-        """Centres of the windows, given those of the finer cells, in pixels."""
-        # Padding is symmetric, so it must not pull the outer cells inwards: extrapolate. What ``ceil`` adds at the
-        # end lies on one side only and holds nothing: leave it out of the mean.
-        outside = spacing * np.arange(1, self.padding + 1)
-        padded = np.concatenate([finer[0] - outside[::-1], finer, finer[-1] + outside])
-        windows = self.count(len(finer))
-        missing = max(0, (windows - 1) * self.stride + self.kernel - len(padded))
-        padded = np.concatenate([padded, np.full(missing, np.nan)])
-        starts = self.stride * np.arange(windows)
-        return np.asarray(np.nanmean(padded[starts[:, None] + np.arange(self.kernel)], axis=1), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -71,8 +32,8 @@ class PatchGrid:
     (14, 14)
     """
 
-    rows: tuple[Window, ...] = ()
-    columns: tuple[Window, ...] = ()
+    rows: tuple[Step, ...] = ()
+    columns: tuple[Step, ...] = ()
 
     @classmethod
     def patches(
@@ -101,6 +62,40 @@ class PatchGrid:
             rows=(*self.rows, Window(kernel_y, stride_y, padding_y, ceil)),
             columns=(*self.columns, Window(kernel_x, stride_x, padding_x, ceil)),
         )
+
+    def then_same(self, kernel: int | Size, stride: int | Size) -> PatchGrid:
+        """The grid after a convolution or pooling with TensorFlow's padding "same", in cells of this grid."""
+        (kernel_y, kernel_x), (stride_y, stride_x) = map(_pair, (kernel, stride))
+        return replace(
+            self,
+            rows=(*self.rows, SameWindow(kernel_y, stride_y)),
+            columns=(*self.columns, SameWindow(kernel_x, stride_x)),
+        )
+
+    def resized(self, size: int | Size) -> PatchGrid:
+        """The grid after its cells were resampled to ``size`` cells, (rows, columns), borders kept."""
+        rows, columns = _pair(size)
+        return replace(self, rows=(*self.rows, Resize(rows)), columns=(*self.columns, Resize(columns)))
+
+    def through(self, *modules: nn.Module) -> PatchGrid:
+        """The grid after every convolution and pooling in modules, in the order in which they are registered.
+
+        Parameters
+        ----------
+        modules
+            Layers, or containers of layers that follow one another: a convolutional stem, a downsampling. Other
+            layers in them leave cells where they are. Of branches that run side by side, give one.
+
+        Raises
+        ------
+        GridError
+            A convolution is transposed, or not of two dimensions.
+        """
+        grid = self
+        for module in modules:
+            for layer in module.modules():
+                grid = _after(grid, layer)
+        return grid
 
     def __call__(self, image_size: Size) -> Size:
         """Shape (rows, columns) of the grid for an image of ``(height, width)`` pixels.
@@ -223,10 +218,31 @@ def _pair(value: int | Size) -> Size:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def _centres(windows: tuple[Window, ...], pixels: int) -> NDArray[np.float64]:
-    centres = np.arange(pixels, dtype=np.float64) + 0.5
-    for i, window in enumerate(windows):
-        centres = window.centres(centres, spacing=math.prod(finer.stride for finer in windows[:i]))
+def _after(grid: PatchGrid, layer: Any) -> PatchGrid:
+    """The grid after one layer, as far as it moves cells."""
+    kind = type(layer).__name__
+    if isinstance(layer, nn.ConvTranspose2d | nn.Conv1d | nn.Conv3d):
+        raise GridError(f"{kind} gives no coarser grid of patches; describe its cells by then()")
+    # Poolings have no common class, and timm has some of its own.
+    pools = "Pool2d" in kind and "Adaptive" not in kind and hasattr(layer, "kernel_size")
+    if not (isinstance(layer, nn.Conv2d) or pools):
+        return grid
+    kernel, stride = _pair(layer.kernel_size), _pair(layer.stride or layer.kernel_size)
+    if kernel == stride == (1, 1):
+        return grid
+    dilation = _pair(getattr(layer, "dilation", 1))
+    kernel = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
+    padding = getattr(layer, "padding", 0)
+    if "Same" in kind or padding == "same":
+        return grid.then_same(kernel, stride)
+    return grid.then(kernel, stride, 0 if padding == "valid" else padding, getattr(layer, "ceil_mode", False))
+
+
+def _centres(steps: tuple[Step, ...], pixels: int) -> NDArray[np.float64]:
+    centres, spacing = np.arange(pixels, dtype=np.float64) + 0.5, 1.0
+    for step in steps:
+        cells = len(centres)
+        centres, spacing = step.centres(centres, spacing), step.spacing(spacing, cells)
     return centres
 
 

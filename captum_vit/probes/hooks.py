@@ -6,14 +6,16 @@ hooks feed the copy's probes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from captum_vit.errors import GridError
-from captum_vit.probes.forward_pass import ForwardPass
+from captum_vit.probes.forward_pass import ForwardPass, image_of
 from captum_vit.probes.grid import Size
 from captum_vit.probes.probe import is_watched, shown
 from captum_vit.probes.site import Site
@@ -26,15 +28,19 @@ class ImageSizeHook:
         self.forward_pass = forward_pass
         self.path = path
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note the size of the image that enters."""
         self.path.follow()
-        height, width = _sides(args[0])[-2:]
+        height, width = _sides(image_of(args, kwargs))[-2:]
         self.forward_pass.begin((height, width))
+
+    def put_on(self, module: nn.Module) -> None:
+        """Have it called before ``module`` runs."""
+        module.register_forward_pre_hook(self, with_kwargs=True)
 
 
 class SiteHook:
-    """Forward pre-hook on the module that reads the hidden tokens: routes them through the probes as maps."""
+    """Routes an activation through the probes of its site, as maps."""
 
     def __init__(
         self, forward_pass: ForwardPass, probes: nn.ModuleDict, prefix_probes: nn.ModuleDict, model_name: str
@@ -45,28 +51,30 @@ class SiteHook:
         self.model_name = model_name
         self.sites: list[Site] = []
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Take the tokens apart, pass them through the probes, and put them together again."""
+    def route(self, activation: Tensor) -> Tensor | None:
+        """Take the activation apart, pass it through the probes, and put it together again; None: it stays as it is."""
         call = self.forward_pass.call(self) if len(self.sites) > 1 else 0
         # An identity that nobody watches can be left out, and needs no grid.
         if not any(self.forward_pass.wants(site) or self._is_watched(site) for site in self.sites):
             return None
-        tokens: Tensor = args[0]
-        site, (rows, columns) = self._arrived(tokens, call)
-        prefix, patches = tokens[:, : site.prefix_tokens], tokens[:, site.prefix_tokens :]
-        patch_map = patches.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+        site, grid = self._arrived(activation, call)
+        layout, units = site.layout, site.units
+        prefix, patches, suffix = layout.split(activation)
+        patch_map = layout.to_map(patches, units, grid)
         if not self._is_watched(site):
             self.forward_pass.arrive(site, patch_map)
             return None
         patch_map = shown(self.probes[site.key], patch_map)
-        if site.prefix_tokens:
-            prefix_map = shown(self.prefix_probes[site.key], prefix.transpose(1, 2).unsqueeze(2))
-            prefix = prefix_map.squeeze(2).transpose(1, 2)
+        if prefix is not None:
+            prefix_map = shown(self.prefix_probes[site.key], layout.prefix_to_map(prefix, units))
+            prefix = layout.prefix_from_map(prefix_map, units)
         self.forward_pass.arrive(site, patch_map)
-        patches = patch_map.flatten(2).transpose(1, 2)
-        # Laid out as they came, since products of matrices are rounded by how those lie in memory.
-        tokens = torch.cat((prefix, patches), dim=1) if site.prefix_tokens else patches.contiguous()
-        return (tokens, *args[1:])
+        patches = layout.from_map(patch_map, units, grid)
+        parts = [part for part in (prefix, patches, suffix) if part is not None]
+        if len(parts) > 1:
+            assert layout.token_axis is not None
+            patches = torch.cat(parts, dim=layout.token_axis)
+        return _laid_out_as(activation, patches)
 
     def _is_watched(self, site: Site) -> bool:
         """Whether anything can tell that the site's probes run."""
@@ -74,8 +82,8 @@ class SiteHook:
             site.prefix_tokens > 0 and is_watched(self.prefix_probes[site.key])
         )
 
-    def _arrived(self, tokens: Tensor, call: int) -> tuple[Site, Size]:
-        """The site whose tokens these are.
+    def _arrived(self, activation: Tensor, call: int) -> tuple[Site, Size]:
+        """The site whose activation this is.
 
         Sites that share a block are told apart by their number of tokens, and where that is the same by the order in
         which the block is called.
@@ -91,7 +99,7 @@ class SiteHook:
         fitting = [
             (site, (rows, columns))
             for site, (rows, columns) in zip(self.sites, grids, strict=True)
-            if _sides(tokens)[1:] == (site.prefix_tokens + rows * columns, site.units)
+            if site.layout.fits(_sides(activation), site.units, (rows, columns))
         ]
         if len(fitting) == 1:
             return fitting[0]
@@ -104,12 +112,47 @@ class SiteHook:
                 "cannot be told apart; if activation checkpointing recomputes it, switch that off"
             )
         height, width = image_size
-        expected = " or ".join(_describe(site, image_size) for site in self.sites)
+        expected = " or ".join(
+            f"{site.layout.describe(site.units, grid)} at {site.name}"
+            for site, grid in zip(self.sites, grids, strict=True)
+        )
         raise GridError(
             f"a {height}x{width} image should give {expected}, but {self.model_name} computes on "
-            f"{tuple(tokens.shape)}; the adapter's grid does not fit this model, tokens were dropped, or the model was "
-            "changed after adapt(): then restore it and adapt it again"
+            f"{tuple(activation.shape)}; the adapter's grid does not fit this model, tokens were dropped, or the model "
+            "was changed after adapt(): then restore it and adapt it again"
         )
+
+
+class InputHook(SiteHook):
+    """Forward pre-hook on the module that reads the activation."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """See :meth:`SiteHook.route`."""
+        routed = self.route(args[0])
+        return None if routed is None else (routed, *args[1:])
+
+    def put_on(self, module: nn.Module) -> None:
+        """Have it called before ``module`` runs."""
+        module.register_forward_pre_hook(self)
+
+
+class OutputHook(SiteHook):
+    """Forward hook on the module that gives the activation, perhaps as the first of several things."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """See :meth:`SiteHook.route`."""
+        several = isinstance(output, tuple | list)
+        routed = self.route(output[0] if several else output)
+        if routed is None or not several:
+            return routed
+        return type(output)((routed, *output[1:]))
+
+    def put_on(self, module: nn.Module) -> None:
+        """Have it called after ``module`` has run."""
+        module.register_forward_hook(self)
+
+
+Hook = ImageSizeHook | InputHook | OutputHook
 
 
 class Path:
@@ -145,17 +188,19 @@ class Path:
         self.stem_place = next(path for path, module in model.named_modules() if module is stem)
         self.model_name = model_name
         self.forward_pass = ForwardPass()
-        hooks: dict[nn.Module, SiteHook] = {}
+        hooks: dict[tuple[nn.Module, type], InputHook | OutputHook] = {}
         for site in sites:
-            if site.reads not in hooks:
-                hooks[site.reads] = SiteHook(self.forward_pass, probes, prefix_probes, model_name)
-            hooks[site.reads].sites.append(site)
+            kind: type[InputHook | OutputHook] = InputHook if site.writes is None else OutputHook
+            if (site.at, kind) not in hooks:
+                hooks[site.at, kind] = kind(self.forward_pass, probes, prefix_probes, model_name)
+            hooks[site.at, kind].sites.append(site)
         paths = {module: path for path, module in model.named_modules(remove_duplicate=True)}
-        hooked: dict[nn.Module, ImageSizeHook | SiteHook] = {stem: ImageSizeHook(self.forward_pass, self), **hooks}
-        self._places = [(paths[module].split("."), hook) for module, hook in hooked.items()]
-        self._modules = list(hooked)
-        for module, hook in hooked.items():
-            module.register_forward_pre_hook(hook)
+        placed: list[tuple[nn.Module, Hook]] = [(stem, ImageSizeHook(self.forward_pass, self))]
+        placed += [(module, hook) for (module, _), hook in hooks.items()]
+        self._places: list[tuple[list[str], Hook]] = [(paths[module].split("."), hook) for module, hook in placed]
+        self._modules = [module for module, _ in placed]
+        for module, hook in placed:
+            hook.put_on(module)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def follow(self) -> None:
@@ -167,8 +212,8 @@ class Path:
             module, now = self._modules[number], self._at(place)
             if now is module or now is None:
                 continue
-            _take_off(module, hook)
-            now.register_forward_pre_hook(hook)
+            _take_off(module, partial(operator.is_, hook))
+            hook.put_on(now)
             self._modules[number] = now
 
     @property
@@ -188,31 +233,40 @@ def _sides(tensor: Tensor) -> tuple[int, ...]:
     return tuple(int(side) if isinstance(side, Tensor) else side for side in tensor.shape)
 
 
-def _take_off(module: nn.Module, hook: object) -> None:
-    for key, found in list(module._forward_pre_hooks.items()):
-        if found is hook:
-            del module._forward_pre_hooks[key]
-
-
-def _describe(site: Site, image_size: Size) -> str:
-    rows, columns = site.grid(image_size)
-    prefix = f"{site.prefix_tokens} prefix + " if site.prefix_tokens else ""
-    return f"(B, {prefix}{rows}x{columns} tokens, {site.units} units) at {site.name}"
+def _laid_out_as(activation: Tensor, values: Tensor) -> Tensor:
+    """Values in memory as an activation is, since products of matrices are rounded by how those lie there."""
+    if activation.is_contiguous():
+        return values.contiguous()
+    strides = activation.stride()
+    order = sorted(range(values.ndim), key=lambda axis: -strides[axis])
+    return values.permute(order).contiguous().permute([order.index(axis) for axis in range(values.ndim)])
 
 
 def is_installed(model: nn.Module, forward_pass: ForwardPass | None = None) -> bool:
     """Whether any module of ``model`` carries a hook of this package, or of one adapted model with its notes."""
-    return any(True for _ in _hooks(model, forward_pass))
+    return any(
+        _is_ours(hook, forward_pass)
+        for module in model.modules()
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    )
 
 
 def remove(model: nn.Module, forward_pass: ForwardPass | None = None) -> None:
     """Take every hook of this package off ``model``, or those of one adapted model with its notes."""
-    for module, key in list(_hooks(model, forward_pass)):
-        del module._forward_pre_hooks[key]
-
-
-def _hooks(model: nn.Module, forward_pass: ForwardPass | None) -> Iterator[tuple[nn.Module, int]]:
     for module in model.modules():
-        for key, hook in module._forward_pre_hooks.items():
-            if isinstance(hook, ImageSizeHook | SiteHook) and forward_pass in (None, hook.forward_pass):
-                yield module, key
+        _take_off(module, lambda hook: _is_ours(hook, forward_pass))
+
+
+def _is_ours(hook: object, forward_pass: ForwardPass | None) -> bool:
+    return isinstance(hook, ImageSizeHook | SiteHook) and forward_pass in (None, hook.forward_pass)
+
+
+def _take_off(module: nn.Module, chosen: Callable[[object], bool]) -> None:
+    for hooks, flags in (
+        (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs),
+        (module._forward_hooks, module._forward_hooks_with_kwargs),
+    ):
+        for key, hook in list(hooks.items()):
+            if chosen(hook):
+                del hooks[key]
+                flags.pop(key, None)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from captum_vit.errors import ImageError
+from captum_vit.checks import shortly
+from captum_vit.errors import ArgumentError, ImageError
 from captum_vit.probes.grid import Size
 
 if TYPE_CHECKING:
@@ -28,12 +30,15 @@ class Preprocessing:
         Mean and standard deviation of pixels in [0, 1], per channel.
     any_size
         Whether the model takes images of other sizes as they are.
+    assumed
+        Whether mean and standard deviation are a guess, as nothing with the model tells them.
     """
 
     size: Size
     mean: tuple[float, ...]
     std: tuple[float, ...]
     any_size: bool = False
+    assumed: bool = field(default=False, compare=False)
 
     @classmethod
     def of(cls, model: nn.Module, stem: nn.Module | None = None) -> Preprocessing:
@@ -51,6 +56,37 @@ class Preprocessing:
         height, width = getattr(stem, "img_size", None) or config["input_size"][-2:]
         any_size = not getattr(stem, "strict_img_size", True)
         return cls((height, width), tuple(config["mean"]), tuple(config["std"]), any_size)
+
+    @classmethod
+    def read(cls, described: object) -> Preprocessing:
+        """Read what a library's own preprocessing does.
+
+        Parameters
+        ----------
+        described
+            A ``Preprocessing``, an image processor of Hugging Face's transformers or its configuration (a dictionary,
+            as ``preprocessor_config.json`` holds it), ``weights.transforms()`` of torchvision, or a ``Compose`` of
+            torchvision's transforms that ends in ``Normalize``, as open_clip gives it.
+
+        Raises
+        ------
+        ArgumentError
+            It is none of these, or does not tell size, mean and standard deviation.
+        """
+        if isinstance(described, cls):
+            return described
+        told = _Told(described)
+        mean, std = told.first("image_mean", "mean"), told.first("image_std", "std")
+        size = told.size()
+        if told.first("do_normalize") is False:
+            mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        if mean is None or std is None or size is None:
+            raise ArgumentError(
+                f"preprocessing is {shortly(described)}, which does not tell an image's size, mean and standard "
+                "deviation; give captum_vit.Preprocessing(size=(224, 224), mean=(…), std=(…)), an image processor of "
+                "transformers, or torchvision's transforms"
+            )
+        return cls(size, tuple(map(float, mean)), tuple(map(float, std)))
 
     def behind(self, colours: Colours) -> Preprocessing:
         """What a wrapper expects that changes colours by ``scale * x + offset`` before the model gets them."""
@@ -87,3 +123,35 @@ class Preprocessing:
         """The inverse of :meth:`normalize`."""
         mean, std = (torch.tensor(values).to(images)[:, None, None] for values in (self.mean, self.std))
         return images * std + mean
+
+
+class _Told:
+    """What a library's preprocessing says of itself, under whatever names."""
+
+    def __init__(self, described: object) -> None:
+        steps = getattr(described, "transforms", None)
+        self._sources = [described, *(steps if isinstance(steps, list | tuple) else ())]
+
+    def first(self, *names: str) -> Any:
+        """The value of the first of these names that anything has, and that is not None."""
+        for source in self._sources:
+            for name in names:
+                value = source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+                if value is not None and not callable(value):
+                    return value
+        return None
+
+    def size(self) -> Size | None:
+        """(height, width) of the images that come out: what is cropped, or else what is resized to."""
+        cropped = self.first("crop_size") if self.first("do_center_crop") is not False else None
+        value = cropped if cropped is not None else self.first("size")
+        if isinstance(value, int):
+            return value, value
+        if isinstance(value, list | tuple) and value:
+            return value[0], value[-1]
+        if value is None:
+            return None
+        sides = dict(value)
+        height, width = sides.get("height"), sides.get("width")
+        square = sides.get("shortest_edge") or sides.get("longest_edge")
+        return (height, width) if height and width else (square, square) if square else None

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from captum_vit.errors import LayoutError
 from captum_vit.probes.address import Address
 from captum_vit.probes.grid import PatchGrid, Size
+from captum_vit.probes.layout import TOKENS, Layout
+
+# What layers call the width of what they read, and of what they give.
+_WIDTHS_READ = ("in_features", "in_channels")
+_WIDTHS_WRITTEN = ("out_features", "out_channels")
 
 
 @dataclass(frozen=True)
@@ -22,22 +29,42 @@ class Site:
         The model's own module path of the block, ``"blocks.5"``.
     units
         Number of neurons: the channels that the block's second linear layer reads.
-    prefix_tokens
-        Class, distillation and register tokens before the patch tokens at this site.
     grid
         ``site.grid((height, width))`` is the shape of the patch map for an image of that many pixels.
+    layout
+        How the activation lies in memory.
     reaches_output
         False where the model never reads this block's patch tokens again (the last block under token pooling).
     reads
-        The module whose input is the hidden activation.
+        The module whose input is the activation; None where it is what ``writes`` gives.
+    writes
+        The module whose output is the activation; None where it is what ``reads`` gets.
     """
 
     name: str
     units: int
-    prefix_tokens: int
     grid: PatchGrid = field(repr=False)
+    layout: Layout = field(repr=False, default_factory=Layout)
     reaches_output: bool = field(repr=False, default=True)
-    reads: nn.Module = field(repr=False, compare=False, kw_only=True)
+    reads: nn.Module | None = field(repr=False, compare=False, default=None, kw_only=True)
+    writes: nn.Module | None = field(repr=False, compare=False, default=None, kw_only=True)
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Class, distillation and register tokens before the patch tokens at this site."""
+        return self.layout.prefix_tokens
+
+    @property
+    def suffix_tokens(self) -> int:
+        """Tokens behind the patch tokens at this site, such as a detector's; they pass by untouched."""
+        return self.layout.suffix_tokens
+
+    @property
+    def at(self) -> nn.Module:
+        """The module at which the activation is, as its input or its output."""
+        module = self.writes if self.reads is None else self.reads
+        assert module is not None
+        return module
 
     @property
     def key(self) -> str:
@@ -69,9 +96,13 @@ class Site:
 def feed_forward(
     name: str,
     *,
-    reads: nn.Module,
+    reads: nn.Module | None = None,
+    writes: nn.Module | None = None,
     grid: PatchGrid,
+    layout: str = TOKENS,
+    axes: Mapping[str, int] | None = None,
     prefix_tokens: int = 0,
+    suffix_tokens: int = 0,
     units: int | None = None,
     reaches_output: bool = True,
 ) -> Site:
@@ -82,27 +113,48 @@ def feed_forward(
     name
         The model's own module path of the block.
     reads
-        The module that reads the hidden activation ``(B, prefix_tokens + rows * columns, units)``: the block's
-        second linear layer. Several sites may share one module when their grids differ (CoaT).
+        The module that reads the hidden activation: the block's second linear layer. Several sites may share one module
+        when their grids differ (CoaT).
+    writes
+        In its place, a module that gives the activation: what a ConvNet's block hands on.
     grid
         From pixels to this block's cells.
-    prefix_tokens
-        Number of tokens before the patch tokens.
+    layout
+        How the activation lies in memory, as einops writes it: tokens ``"b (h w) c"``, channels first ``"b c h w"``,
+        channels last ``"b h w c"``; windows ``"(b y x) (h w) c -> b c (y h) (x w)"``. See :class:`Layout`.
+    axes
+        Lengths in the layout that the grid does not tell: ``{"h": 7, "w": 7}`` for windows of 7 × 7 cells.
+    prefix_tokens, suffix_tokens
+        Number of tokens before and after the patch tokens.
     units
-        Width of the hidden activation; ``reads.in_features`` when not given.
+        Width of the activation; the module's ``in_features``, ``in_channels`` (``reads``), ``out_features`` or
+        ``out_channels`` (``writes``) when not given.
     reaches_output
         Whether the model's output depends on this block's patch tokens.
 
     Raises
     ------
     TypeError
-        ``units`` is not given and ``reads`` has no ``in_features``.
+        There is neither ``reads`` nor ``writes``, or both, or ``units`` is not given and the module does not tell it.
+    LayoutError
+        The layout leads to no map, or has no axis for prefix tokens.
     """
+    module = writes if reads is None else reads
+    if module is None or (reads is not None and writes is not None):
+        raise TypeError(
+            f'site "{name}": give reads=, the layer that reads the hidden activation (the second linear layer of the '
+            "block), or else writes=, the module that gives it"
+        )
     if units is None:
-        units = getattr(reads, "in_features", None)
-        if not isinstance(units, int):
+        widths = _WIDTHS_WRITTEN if reads is None else _WIDTHS_READ
+        units = next((width for w in widths if isinstance(width := getattr(module, w, None), int)), None)
+        if units is None:
             raise TypeError(
-                f'site "{name}": {type(reads).__name__} has no in_features; reads= should be the second linear layer '
-                "of the block, or else tell the width of the hidden activation with units="
+                f'site "{name}": {type(module).__name__} has no {" or ".join(widths[:2])}; reads= should be the second '
+                "linear layer of the block, or else tell the width of the hidden activation with units="
             )
-    return Site(name, units, prefix_tokens, grid, reaches_output, reads=reads)
+    try:
+        described = Layout(layout, tuple((axes or {}).items()), prefix_tokens, suffix_tokens)
+    except LayoutError as error:
+        raise LayoutError(f'site "{name}": {error}') from None
+    return Site(name, units, grid, described, reaches_output, reads=reads, writes=writes)
