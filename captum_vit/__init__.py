@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from captum_vit import attribution, errors, plots
     from captum_vit.attribution import attribute
     from captum_vit.cards import card
+    from captum_vit.loading.build import load_model
     from captum_vit.models import load
     from captum_vit.optvis import objectives, recipes, transforms
     from captum_vit.optvis.lucent import render_vis
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
     from captum_vit.probes.grid import PatchGrid
     from captum_vit.probes.preprocessing import Preprocessing
     from captum_vit.probes.site import Site, feed_forward
+    from captum_vit.probes.source import LoadedModel, ModelSource
     from captum_vit.ranking.result import TopImages
     from captum_vit.ranking.search import top_images
 
 __all__ = [
     "AdaptedModel",
     "Adapter",
+    "LoadedModel",
+    "ModelSource",
     "PatchGrid",
     "Preprocessing",
     "Recipe",
@@ -41,6 +45,7 @@ __all__ = [
     "feed_forward",
     "hookimpl",
     "load",
+    "load_model",
     "objectives",
     "plots",
     "recipes",
@@ -56,6 +61,8 @@ __all__ = [
 _HOMES = {
     "AdaptedModel": "probes.adapted",
     "Adapter": "probes.adapter",
+    "LoadedModel": "probes.source",
+    "ModelSource": "probes.source",
     "PatchGrid": "probes.grid",
     "Preprocessing": "probes.preprocessing",
     "Recipe": "optvis.recipe",
@@ -66,6 +73,7 @@ _HOMES = {
     "feed_forward": "probes.site",
     "hookimpl": "probes.adapter",
     "load": "models",
+    "load_model": "loading.build",
     "render": "optvis.rendering",
     "render_vis": "optvis.lucent",
     "restore": "probes.adapting",

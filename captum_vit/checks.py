@@ -121,3 +121,13 @@ def shortly(value: Any) -> str:
 
 def _article(kind: str) -> str:
     return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def briefly(error: Exception) -> str:
+    """The first thing that an error says, on one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # PyTorch's own heads a list: "Error(s) in loading state_dict for X:".
+    first = lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0] if lines else ""
+    if " " not in first:  # KeyError: 'model', UnpicklingError: 101
+        first = f"{type(error).__name__}: {first}".rstrip(": ")
+    return first if len(first) <= 120 else f"{first[:120]} …"

@@ -21,6 +21,7 @@ MOVED = {
         "crop": "data.crop",
         "gallery_figure": "cards.gallery",
         "images": "data.images",
+        "models.build": "loading.build",
         "objectives": "optvis.objectives",
         "parametrizations": "optvis.parametrizations",
         "penalties": "optvis.penalties",

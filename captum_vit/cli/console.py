@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from captum_vit.errors import CaptumViTError, PluginWarning, StalePartialWarning
+from captum_vit.errors import CaptumViTError, PluginWarning, PreprocessingWarning, StalePartialWarning
 from captum_vit.storage.files import shown
 
 # What stands for characters that an output's encoding lacks; others are written as their numbers.
@@ -68,6 +68,7 @@ def quiet() -> None:
         return
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", PluginWarning)
+    warnings.simplefilter("always", PreprocessingWarning)
     warnings.simplefilter("always", StalePartialWarning)
     warnings.showwarning = lambda message, *_: warn(str(message))
 

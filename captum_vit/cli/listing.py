@@ -8,17 +8,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from captum_vit.cli.console import stdout
-from captum_vit.cli.model import DEFAULT_MODEL, Model
+from captum_vit.cli.model import DEFAULT_MODEL, Model, ModelChoice
 
 
 def sites(
     model: Model = DEFAULT_MODEL,
 ) -> None:
     """List a model's sites, the places where its neurons are; takes no weights."""
-    from captum_vit.models.build import build_without_weights
-    from captum_vit.probes.adapting import adapt
-
-    with adapt(build_without_weights(model)) as vit:
+    with ModelChoice(model).sketch() as vit:
         height, width = vit.preprocessing.size
         table = Table(
             title=f"{escape(model)}: family {vit.family}, {len(vit.sites)} sites, {height}×{width} pixels",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from rich.markup import escape
 
 from captum_vit.cli import words
 from captum_vit.cli.console import stderr
+from captum_vit.errors import PreprocessingWarning
+from captum_vit.loading.names import canonical
 from captum_vit.probes.devices import AUTO, Place, find_device
 from captum_vit.storage.marks import file_name
 
@@ -23,9 +26,18 @@ if TYPE_CHECKING:
     from captum_vit.probes.adapted import AdaptedModel
     from captum_vit.probes.address import Address
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A timm model, or an embedded one.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        callback=words.model,
+        help="A timm model, or an embedded one; of other libraries transformers:facebook/dinov2-small (or a folder), "
+        "torchvision:vit_b_16, open_clip:ViT-B-32/laion2b_s34b_b79k.",
+    ),
+]
 Checkpoint = Annotated[
-    Path | None, typer.Option(help="File with the model's weights; they come from the hub when not given.")
+    Path | None,
+    typer.Option(help="File or folder with the model's weights; the published ones are fetched when not given."),
 ]
 RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Take an untrained model; the output says so.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of random weights, and of whatever else is drawn.")]
@@ -58,13 +70,14 @@ class ModelChoice:
 
     @property
     def full_name(self) -> str:
-        """The model's name, which never hides that the weights are random."""
-        return f"{self.name} (random weights)" if self.random_weights else self.name
+        """The model's name, one for each model, which never hides that the weights are random."""
+        name = canonical(self.name)
+        return f"{name} (random weights)" if self.random_weights else name
 
     @property
     def file_name(self) -> str:
         """The model's name with what no file system takes left out ("hf-hub:timm/vit_tiny")."""
-        return file_name(self.name)
+        return file_name(canonical(self.name))
 
     @property
     def origin(self) -> dict[str, str]:
@@ -75,25 +88,27 @@ class ModelChoice:
     @contextmanager
     def sketch(self) -> Iterator[AdaptedModel]:
         """Context with the model without weights: what is wrong with a question is told before any are fetched."""
-        from captum_vit.models.build import build_without_weights
-        from captum_vit.probes.adapting import adapt
+        from captum_vit.loading.build import adapted, sketch
 
         _ = self.place  # one that is not there is wrong, too
-        with adapt(build_without_weights(self.name)) as vit:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PreprocessingWarning)  # told of the model with its weights
+            vit = adapted(sketch(self.name))
+        with vit:
             yield vit
 
     @contextmanager
     def loaded(self) -> Iterator[AdaptedModel]:
         """Context with the model with its weights, adapted, on the device, which is told."""
+        from captum_vit.loading.build import adapted, build
         from captum_vit.models import available
-        from captum_vit.models.build import build_model
-        from captum_vit.probes.adapting import adapt
 
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs each attempt to reach the hub
         with stderr().status(f"Loading {escape(self.name)} ..."):
-            network = build_model(self.name, self.checkpoint, self.random_weights, self.seed).to(self.place.device)
+            loaded = build(self.name, self.checkpoint, self.random_weights, self.seed)
+            loaded.model.to(self.place.device)
         stderr().print(f"Computing on {escape(self.place.words)}.", soft_wrap=True)
-        with adapt(network) as vit, use_threads(1 if self.name in available() else None):
+        with adapted(loaded) as vit, use_threads(1 if self.name in available() else None):
             yield vit
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from captum_vit.errors import PlanError, RankingError, RecipeError
+from captum_vit.loading.names import SCHEMES, check_scheme, split
 from captum_vit.probes.devices import check_device
 from captum_vit.probes.hookspecs import GROUP, OWN_DISTRIBUTION
 from captum_vit.storage.files import check_output
@@ -18,6 +19,13 @@ from captum_vit.storage.files import check_output
 RECIPES = ("ghiasi2022", "fourier", "lucent", "maco")
 REDUCTIONS = ("mean", "max")
 DTYPES = ("float32", "bfloat16", "float16")
+
+
+def model(name: str) -> str:
+    """A model's name with a scheme of the package, or none; with any scheme where plugins are installed."""
+    scheme = split(name)[0]
+    check_scheme(name, (*SCHEMES, scheme) if _has_plugins() else SCHEMES)
+    return name
 
 
 def device(word: str) -> str:

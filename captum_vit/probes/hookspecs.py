@@ -9,6 +9,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from captum_vit.probes.adapter import Adapter
+    from captum_vit.probes.source import ModelSource
 
 # The group of entry points through which plugins are found.
 GROUP = "captum_vit"
@@ -47,6 +48,12 @@ def captum_vit_adapters() -> Iterable[Adapter]:
 
 
 @hookspec
+def captum_vit_models() -> Iterable[ModelSource]:
+    """Return the sources of models (:class:`captum_vit.ModelSource`) that this plugin provides, one a scheme."""
+    raise NotImplementedError  # a specification: pluggy never calls it
+
+
+@hookspec
 def captum_vit_recipes() -> Iterable[Offered]:
     """Return the recipes (:class:`captum_vit.Recipe`) that this plugin provides, for ``render(..., recipe=name)``."""
     raise NotImplementedError  # a specification: pluggy never calls it
@@ -55,5 +62,6 @@ def captum_vit_recipes() -> Iterable[Offered]:
 # By hook, what its things are called, and what one of them should be.
 HOOKS = {
     captum_vit_adapters.__name__: ("adapters", "an Adapter instance"),
+    captum_vit_models.__name__: ("sources of models", "a ModelSource instance"),
     captum_vit_recipes.__name__: ("recipes", "a Recipe"),
 }

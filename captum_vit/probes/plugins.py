@@ -1,13 +1,13 @@
-"""The plugin registry: loads what the entry-point group ``captum_vit`` offers and picks the adapter of a model."""
+"""The plugin registry: loads what the entry-point group ``captum_vit`` offers and picks what serves a model."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 from torch import nn
@@ -16,6 +16,7 @@ from captum_vit.errors import PluginError, PluginWarning, UnsupportedModelError
 from captum_vit.probes import hookspecs
 from captum_vit.probes.adapter import Adapter
 from captum_vit.probes.hookspecs import GROUP, HOOKS, OWN_DISTRIBUTION, Offered
+from captum_vit.probes.source import ModelSource
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,17 @@ class Registered:
 
     adapter: Adapter
     distribution: str
+
+
+@dataclass(frozen=True)
+class RegisteredSource:
+    """A source of models and the distribution that it came from."""
+
+    source: ModelSource
+    distribution: str
+
+
+Found = TypeVar("Found", Registered, RegisteredSource)
 
 
 @dataclass(frozen=True)
@@ -39,10 +51,11 @@ class Failure:
 
 
 class Registry:
-    """The adapters and recipes of all installed distributions, loaded once."""
+    """The adapters, sources of models and recipes of all installed distributions, loaded once."""
 
     def __init__(self) -> None:
         self.adapters: list[Registered] = []
+        self.sources: list[RegisteredSource] = []
         self.offered: dict[str, list[Offered]] = {hook: [] for hook in HOOKS}  # by hook, adapters too
         self.failures: list[Failure] = []
         self._manager = pluggy.PluginManager(GROUP)
@@ -77,6 +90,9 @@ class Registry:
         for name, things in offered.items():
             self.offered[name] += things
             self.adapters += [Registered(thing, distribution) for thing in things if isinstance(thing, Adapter)]
+            self.sources += [
+                RegisteredSource(thing, distribution) for thing in things if isinstance(thing, ModelSource)
+            ]
 
     def choose(self, model: nn.Module, family: str | None = None) -> Registered | None:
         """The adapter that serves ``model``: a third party's before this package's own; None if there is none.
@@ -90,8 +106,7 @@ class Registry:
         if family is not None and not candidates:
             raise PluginError(f'no adapter for family "{family}" is installed; installed: {self.families()}')
         serving = [registered for registered in candidates if registered.adapter.serves(model)]
-        strangers = [registered for registered in serving if registered.distribution != OWN_DISTRIBUTION]
-        winners = strangers or serving
+        winners = _winners(serving)
         if len(winners) > 1:
             claims = ", ".join(f'"{w.adapter.family}" of distribution "{w.distribution}"' for w in winners)
             choice = "" if family else "choose one with adapt(model, family=...), or "
@@ -99,6 +114,24 @@ class Registry:
                 f"{len(winners)} adapters claim {type(model).__name__}: {claims}; {choice}uninstall what you do not use"
             )
         return winners[0] if winners else None
+
+    def source(self, scheme: str) -> ModelSource | None:
+        """The source of a scheme's models: a third party's before this package's own; None if there is none.
+
+        Raises
+        ------
+        PluginError
+            Several distributions have the scheme.
+        """
+        winners = _winners([registered for registered in self.sources if registered.source.scheme == scheme])
+        if len(winners) > 1:
+            claims = " and ".join(f'"{winner.distribution}"' for winner in winners)
+            raise PluginError(f"distributions {claims} both give models as {scheme}:NAME; uninstall one of them")
+        return winners[0].source if winners else None
+
+    def schemes(self) -> tuple[str, ...]:
+        """The schemes of the models that can be had by name."""
+        return tuple(dict.fromkeys(registered.source.scheme for registered in self.sources))
 
     def families(self) -> str:
         """The installed families in words, for messages."""
@@ -131,6 +164,11 @@ class Registry:
             f"{no_adapter} serves {name} or a module in it; it holds {children or 'no modules'}. "
             f"Installed families: {self.families()}. Pass a model of one of them, or install or write an adapter"
         )
+
+
+def _winners(serving: Sequence[Found]) -> Sequence[Found]:
+    """Those of other distributions; where there are none, this package's own."""
+    return [registered for registered in serving if registered.distribution != OWN_DISTRIBUTION] or serving
 
 
 def _results(hook: pluggy.HookCaller) -> list[Any]:
