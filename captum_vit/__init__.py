@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from captum_vit import moved
 
 if TYPE_CHECKING:
-    from captum_vit import attribution, errors, plots
+    from captum_vit import attribution, errors, plots, testing
     from captum_vit.attribution import attribute
     from captum_vit.cards import card
     from captum_vit.loading.build import load_model
@@ -52,6 +52,7 @@ __all__ = [
     "render",
     "render_vis",
     "restore",
+    "testing",
     "top_images",
     "transforms",
 ]

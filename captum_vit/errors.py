@@ -35,6 +35,10 @@ class LayoutError(CaptumViTError, ValueError):
     """A pattern that does not lead from an activation to a map of batch, units, rows and columns."""
 
 
+class OrderError(CaptumViTError, AssertionError):
+    """The cells of a site look elsewhere than its grid says."""
+
+
 class RecomputationError(CaptumViTError):
     """A pass would stop, or a gradient be taken, inside activation checkpointing, which runs layers again."""
 
