@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_vit.errors import GridError
-from captum_vit.probes.steps import Resize, SameWindow, Step, Window
+from captum_vit.probes.steps import Crop, Resize, SameWindow, Step, Window
 
 Size = tuple[int, int]
 
@@ -77,14 +77,20 @@ class PatchGrid:
         rows, columns = _pair(size)
         return replace(self, rows=(*self.rows, Resize(rows)), columns=(*self.columns, Resize(columns)))
 
-    def through(self, *modules: nn.Module) -> PatchGrid:
+    def cropped(self, size: int | Size) -> PatchGrid:
+        """The grid of the middle ``size`` cells, (rows, columns); where there are fewer, they are resampled."""
+        rows, columns = _pair(size)
+        return replace(self, rows=(*self.rows, Crop(rows)), columns=(*self.columns, Crop(columns)))
+
+    def through(self, *modules: nn.Module | None) -> PatchGrid:
         """The grid after every convolution and pooling in modules, in the order in which they are registered.
 
         Parameters
         ----------
         modules
             Layers, or containers of layers that follow one another: a convolutional stem, a downsampling. Other
-            layers in them leave cells where they are. Of branches that run side by side, give one.
+            layers in them leave cells where they are. Of branches that run side by side, give one. None is what a
+            model has where it leaves a layer out.
 
         Raises
         ------
@@ -93,7 +99,7 @@ class PatchGrid:
         """
         grid = self
         for module in modules:
-            for layer in module.modules():
+            for layer in module.modules() if module is not None else ():
                 grid = _after(grid, layer)
         return grid
 

@@ -110,4 +110,32 @@ class Resize:
         return finer * cells / self.cells
 
 
-Step = Window | SameWindow | Resize
+@dataclass(frozen=True)
+class Crop:
+    """A step that keeps the middle of an axis; one that is shorter is resampled to the length instead.
+
+    Parameters
+    ----------
+    cells
+        How many cells it keeps.
+    """
+
+    cells: int
+
+    def count(self, cells: int) -> int:
+        """Number of cells that it gives, whatever it gets."""
+        return self.cells
+
+    def centres(self, finer: NDArray[np.float64], spacing: float) -> NDArray[np.float64]:
+        """See :meth:`Window.centres`."""
+        if len(finer) < self.cells:
+            return Resize(self.cells).centres(finer, spacing)
+        before = round((len(finer) - self.cells) / 2)
+        return finer[before : before + self.cells]
+
+    def spacing(self, finer: float, cells: int) -> float:
+        """See :meth:`Window.spacing`."""
+        return finer * min(1.0, cells / self.cells)
+
+
+Step = Window | SameWindow | Resize | Crop
