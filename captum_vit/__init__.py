@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from captum_vit import attribution, errors, plots, testing
     from captum_vit.attribution import attribute
     from captum_vit.cards import card
+    from captum_vit.discovery.draft import draft
+    from captum_vit.discovery.finding import discover
     from captum_vit.loading.build import load_model
     from captum_vit.models import load
     from captum_vit.optvis import objectives, recipes, transforms
@@ -41,6 +43,8 @@ __all__ = [
     "attribute",
     "attribution",
     "card",
+    "discover",
+    "draft",
     "errors",
     "feed_forward",
     "hookimpl",
@@ -71,6 +75,8 @@ _HOMES = {
     "TopImages": "ranking.result",
     "adapt": "probes.adapting",
     "attribute": "attribution",
+    "discover": "discovery.finding",
+    "draft": "discovery.draft",
     "feed_forward": "probes.site",
     "hookimpl": "probes.adapter",
     "load": "models",

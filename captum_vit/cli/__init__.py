@@ -9,6 +9,7 @@ import typer
 from captum_vit.cli.attribute import attribute
 from captum_vit.cli.card import card
 from captum_vit.cli.console import Commands
+from captum_vit.cli.draft import draft
 from captum_vit.cli.gallery import gallery
 from captum_vit.cli.listing import adapters, sites
 from captum_vit.cli.model import DEFAULT_MODEL, DEFAULT_NEURON
@@ -61,5 +62,6 @@ for command, example in (
     (top_images, "captum-vit top-images deit_small_patch16_224 --images photos/ -k 10 --out top.safetensors"),
     (sites, "captum-vit sites swin_tiny_patch4_window7_224"),
     (adapters, "captum-vit adapters"),
+    (draft, "captum-vit draft tnt_s_patch16_224 --out captum_vit_tnt.py"),
 ):
     app.command(epilog=f"Example:  [cyan]{example}[/]")(command)

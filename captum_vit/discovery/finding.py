@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -72,6 +73,17 @@ class Discovery:
     stem: str | None
     image_sizes: tuple[Size, ...]
     unclear: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    @property
+    def left_out(self) -> dict[tuple[int, ...], str]:
+        """Words for those that are unclear, by their shape: ``"blocks.0 and 11 more are"``."""
+        by_shape = defaultdict(list)
+        for name, shape in self.unclear:
+            by_shape[shape].append(name)
+        return {
+            shape: f"{names[0]} is" if len(names) == 1 else f"{names[0]} and {len(names) - 1} more are"
+            for shape, names in by_shape.items()
+        }
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -146,10 +158,8 @@ def _traces(model: nn.Module, size: Size) -> list[Trace]:
         except Exception as error:
             failures.append(error)
             continue
-        try:
+        with suppress(Exception):  # most models take one size
             traces.append(trace(copied, (size[0], 2 * size[1])))
-        except Exception:  # most models have one size
-            pass
         return traces
     brief = " ".join(str(failures[-1]).split())[:200]
     raise UnsupportedModelError(

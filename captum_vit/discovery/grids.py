@@ -92,6 +92,8 @@ def _fit(call: Call, cells: Size) -> tuple[str, int] | None:
     tokens = rows * columns
     if not tokens:
         return None
+    patterns: dict[tuple[int, ...], str]
+    axes: dict[tuple[int | None, ...], str]
     if call.channels_first:
         patterns = {(BATCH, call.width, rows, columns): "b c h w"}
         axes = {(BATCH, call.width, None): "b c (h w)"}

@@ -30,7 +30,7 @@ def pairs(trace: Trace) -> list[Pair]:
     """The feed-forward blocks that a trace shows, in the order in which they ran.
 
     A block widens what it reads, for every place of the image by itself or by its neighbours, and narrows it again.
-    No other layer reads the wide activation cell by cell: queries, keys and values are read by several, or by attention.
+    No other layer reads the wide activation cell by cell: queries, keys and values have several readers, or attention.
     """
     found = list(_candidates(trace))
     read = Counter(number for call in trace.calls if call.cells > 1 for number in call.trail.layers)

@@ -105,13 +105,12 @@ def step_of(name: str, arguments: Sequence[Any], output: Tensor, padded: Padding
         _, weight, _, stride, pad, dilation, transposed, *_ = arguments
         if transposed:
             return None
-        kernel = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[-2:], strict=True)]
+        kernel = _pair([d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[-2:], strict=True)])
         ceil = False
     else:
-        kernel, stride, pad, ceil = (_argument(arguments, place) for place in _POOLS[name])
-        stride = stride or kernel
-        pad = pad or (0, 0)
-    kernel, stride, pad = _pair(kernel), _pair(stride), _pair(pad)
+        size, stride, pad, ceil = (_argument(arguments, place) for place in _POOLS[name])
+        kernel, stride, pad = _pair(size), stride or size, pad or 0
+    stride, pad = _pair(stride), _pair(pad)
     if stride == (1, 1) and before == after:
         return None
     if padded is None:

@@ -117,7 +117,7 @@ class _Follow(TorchDispatchMode):
     """Leads trails through every operation."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trails: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.inside: list[str] = []
 
