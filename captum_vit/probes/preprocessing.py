@@ -130,7 +130,8 @@ class _Told:
 
     def __init__(self, described: object) -> None:
         steps = getattr(described, "transforms", None)
-        self._sources = [described, *(steps if isinstance(steps, list | tuple) else ())]
+        # The last of several steps has the last word: a crop after a resizing.
+        self._sources = [described, *(reversed(steps) if isinstance(steps, list | tuple) else ())]
 
     def first(self, *names: str) -> Any:
         """The value of the first of these names that anything has, and that is not None."""
