@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from timm.models.volo import VOLO as TimmVOLO
+from timm.models import volo
 from torch import nn
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
@@ -14,9 +14,9 @@ class VOLO(Adapter):
     """VOLO: channels last; the class token joins the patches only in the class attention at the end."""
 
     family = "volo"
-    models = (TimmVOLO,)
+    models = (volo.VOLO,)
 
-    def sites(self, model: TimmVOLO) -> Iterator[Site]:
+    def sites(self, model: volo.VOLO) -> Iterator[Site]:
         """One site a block; ``network`` is a list of stages and of the downsamplings between them."""
         grid = PatchGrid().through(model.patch_embed)
         for i, stage in enumerate(model.network):
