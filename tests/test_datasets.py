@@ -63,6 +63,12 @@ def vit() -> captum_vit.AdaptedModel:
     return model()
 
 
+@pytest.fixture(autouse=True)
+def quick_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loader waits five seconds for workers that it leaves in the middle of a pass."""
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+
+
 def rank(vit, dataset, k: int = 11, **settings):
     return captum_vit.top_images(vit, dataset, k, batch_size=4, progress=False, **settings)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_vit.errors import CaptumViTError, DatasetError
+from captum_vit.errors import CaptumViTError, DatasetError, ImageSizeError
 from captum_vit.probes.adapted import AdaptedModel
 
 # Times as far from 0 as normalized pixels are: far more than augmentation makes of them, and less than 255 is.
@@ -62,9 +62,11 @@ class Fit:
         try:
             with vit.until(vit.sites[0].name):
                 vit(image.to(vit.device, vit.dtype))
-        except (CaptumViTError, MemoryError, torch.cuda.OutOfMemoryError):
+        except (MemoryError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:
+            if isinstance(error, CaptumViTError) and not isinstance(error, ImageSizeError):
+                raise
             last = shape[-1] == self._expected[0] != shape[0]
             hint = "put the channels first: images.movedim(-1, -3)" if last else "resize or crop them"
             raise DatasetError(
