@@ -94,9 +94,9 @@ def _quick(config: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Context without what open_clip logs of weights that were not asked for."""
+    """Context without what open_clip logs: of weights that were not asked for, and of what is raised as well."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         yield
     finally:

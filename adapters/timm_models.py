@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import timm
@@ -11,6 +12,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from captum_vit import LoadedModel, ModelSource, hookimpl
+from captum_vit.checks import briefly
 from captum_vit.errors import ModelNameError, WeightsError
 from captum_vit.loading.hub import hub
 from captum_vit.models import available
@@ -41,7 +43,8 @@ class TimmModels(ModelSource):
 
     def untrained(self, name: str) -> LoadedModel:
         """As timm makes it."""
-        return LoadedModel(_create(name))
+        with _finding(name):
+            return LoadedModel(_create(name))
 
     def published(self, name: str) -> LoadedModel:
         """With the weights on the hub, or in the folder that the name says."""
@@ -50,7 +53,7 @@ class TimmModels(ModelSource):
                 f"nobody published weights for {name} on the hub; give a local file with --checkpoint FILE, or take an "
                 "untrained model with --random-weights"
             )
-        with hub():
+        with hub(), _finding(name):
             return LoadedModel(_create(name, pretrained=True))
 
     def filled(self, name: str, weights: Mapping[str, Tensor]) -> LoadedModel:
@@ -63,10 +66,22 @@ class TimmModels(ModelSource):
 
 
 def _create(name: str, **settings: Any) -> nn.Module:
-    if not name.startswith(ELSEWHERE[:2]):
+    with hub() if name.startswith(ELSEWHERE[:2]) else nullcontext():
         return timm.create_model(name, **settings)
-    with hub():
-        return timm.create_model(name, **settings)
+
+
+@contextmanager
+def _finding(name: str) -> Iterator[None]:
+    """Context in which a model on the hub or in a folder is looked for, where even its architecture is only known."""
+    try:
+        yield
+    except Exception as error:
+        if not name.startswith(ELSEWHERE):
+            raise
+        raise ModelNameError(
+            f"{name} cannot be had from the hub or a folder ({briefly(error)}); take a model that timm.list_models() "
+            "lists, with --checkpoint FILE for its weights, or a folder as local-dir:FOLDER"
+        ) from error
 
 
 def _classes(name: str, weights: Mapping[str, Tensor]) -> int:

@@ -61,7 +61,9 @@ def _make(name: str, **settings: Any) -> LoadedModel:
     model, weights = name.partition("/")[0], _weights(name)
     if model.startswith("vit_"):
         settings["image_size"] = weights.meta["min_size"][0]
-    made = models.get_model(model, weights=None, **{"num_classes": len(weights.meta["categories"]), **settings})
+    if categories := weights.meta["categories"]:
+        settings.setdefault("num_classes", len(categories))
+    made = models.get_model(model, weights=None, **settings)
     return LoadedModel(made, preprocessing=weights.transforms())
 
 

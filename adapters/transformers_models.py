@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from captum_vit import LoadedModel, ModelSource, hookimpl
+from captum_vit import LoadedModel, ModelSource, Preprocessing, hookimpl
 from captum_vit.checks import briefly
-from captum_vit.errors import ModelNameError
+from captum_vit.errors import ArgumentError, ModelNameError
 from captum_vit.loading.hub import hub
 
 # What is a model's output, the first that it gives.
@@ -100,20 +100,18 @@ def _complete(model: nn.Module, missing: list[str]) -> nn.Module:
 
 
 def _loaded(name: str, model: nn.Module) -> LoadedModel:
-    preprocessing = _preprocessing(name)
-    return LoadedModel(model, preprocessing=preprocessing, output=_output(model))
+    return LoadedModel(model, preprocessing=_preprocessing(name), output=_output(model))
 
 
-def _preprocessing(name: str) -> dict[str, Any] | None:
-    """The configuration of the image processor; None where none was published."""
+def _preprocessing(name: str) -> Preprocessing | None:
+    """What the configuration of the image processor says; None where none was published, or an incomplete one."""
     from transformers.image_processing_utils import BaseImageProcessor
 
     try:
         with _asking(name):
-            config, _ = BaseImageProcessor.get_image_processor_dict(name)
-    except OSError:
+            return Preprocessing.read(BaseImageProcessor.get_image_processor_dict(name)[0])
+    except (OSError, ArgumentError):
         return None
-    return dict(config)
 
 
 def _output(model: nn.Module) -> str | None:

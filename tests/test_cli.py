@@ -23,8 +23,8 @@ from typer.testing import CliRunner, Result
 
 import captum_vit
 from captum_vit import cli
+from captum_vit.loading.build import build_model
 from captum_vit.models import default_photos
-from captum_vit.models.build import build_model
 from captum_vit.probes.plugins import Failure, registry
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -194,7 +194,7 @@ def test_a_dead_neuron_is_said_to_be_dead(folder, monkeypatch):
     with torch.no_grad():
         model.blocks[1].mlp.fc1.weight[5] = 0
         model.blocks[1].mlp.fc1.bias[5] = -1
-    monkeypatch.setattr("captum_vit.models.build.models.load", lambda name: model)
+    monkeypatch.setattr("captum_vit.loading.build.models.load", lambda name: model)
     result = run("card", "deit_micro", "blocks.1:5", "--steps", 2)
     assert result.exit_code == 0, result.output
     assert "warning: blocks.1:5: the optimized image means little" in result.stderr
@@ -261,7 +261,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, mo
 
     # The superuser may write everywhere, so the refusal is the system's in words only.
     monkeypatch.setattr("captum_vit.storage.files.tempfile.TemporaryFile", no_space)
-    monkeypatch.setattr("captum_vit.models.build.build_model", lambda *_: pytest.fail("the work began"))
+    monkeypatch.setattr("captum_vit.loading.build.build", lambda *_: pytest.fail("the work began"))
     assert "card.png cannot be written: Permission denied" in refused("card", "--out", tmp_path / "card.png")
 
 

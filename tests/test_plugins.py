@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import captum_vit
 from captum_vit.cli import app
-from captum_vit.errors import PluginError, PluginWarning, UnsupportedModelError
+from captum_vit.errors import ModelNameError, PluginError, PluginWarning, UnsupportedModelError
 from captum_vit.probes.plugins import registry
 
 CAIT = Path(__file__).parent / "third_party" / "captum-vit-cait"
@@ -186,6 +186,12 @@ BROKEN = {
     "number": (HOOK + "7", "captum_vit_adapters should return a list; it returned 7"),
     "fails": (HOOK + "1 / 0", "ZeroDivisionError"),
     "nameless": (HOOK + "[type('Nameless', (Adapter,), {'sites': None})()]", "Nameless does not name its family"),
+    "source": (HOOK.replace("adapters", "models") + "[7]", "7 among its sources of models, which is not a ModelSource"),
+    "schemeless": (
+        HOOK.replace("adapters", "models").replace("Adapter", "ModelSource")
+        + "[type('Anonymous', (ModelSource,), {'untrained': None, 'published': None})()]",
+        "Anonymous does not name its scheme",
+    ),
     "recipe": (HOOK.replace("adapters", "recipes") + "[7]", "7 among its recipes, which is not a Recipe"),
     "argument": (ADAPTER.replace("adapters():", "adapters(models):").format(family="x"), "PluginValidationError"),
 }
@@ -232,6 +238,68 @@ def captum_vit_adapters():
     with pytest.raises(PluginError, match=re.escape(message)) as error:
         captum_vit.adapt(small_vit())
     assert 'adapter "wrong" of distribution "wrong-vit"' in str(error.value)
+
+
+SOURCE = """
+import torch
+from timm.models import VisionTransformer
+from captum_vit import LoadedModel, ModelSource, Preprocessing, hookimpl
+from captum_vit.errors import ModelNameError
+
+class Lab(ModelSource):
+    scheme = "{scheme}"
+
+    def check_name(self, name):
+        if name != "small":
+            raise ModelNameError(f'the lab has no model "{{name}}"; it has small')
+
+    def untrained(self, name):
+        model = VisionTransformer(img_size=32, patch_size=16, embed_dim=24, depth=2, num_heads=3, num_classes=5)
+        return LoadedModel(model, preprocessing=Preprocessing((32, 32), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
+
+    def published(self, name):
+        loaded = self.untrained(name)
+        torch.nn.init.constant_(loaded.model.cls_token, 7)
+        return loaded
+
+@hookimpl
+def captum_vit_models():
+    return [Lab()]
+"""
+
+
+def test_a_third_party_gives_models_by_a_scheme_of_its_own(install: Install, tmp_path: Path) -> None:
+    install("lab-models", lab=SOURCE.format(scheme="lab"))
+    vit = captum_vit.load_model("lab:small")
+    assert vit.preprocessing.mean == (0.1, 0.2, 0.3)
+    assert bool((vit.model.cls_token == 7).all())
+    assert not vit.training
+    drawn = [captum_vit.load_model("lab:small", random_weights=True, seed=seed) for seed in (1, 1, 2)]
+    first, second, other = (each.model.head.weight for each in drawn)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    torch.save({"state_dict": {f"module.{k}": v for k, v in drawn[0].model.state_dict().items()}}, tmp_path / "w.pth")
+    assert torch.equal(captum_vit.load_model("lab:small", checkpoint=tmp_path / "w.pth").model.head.weight, first)
+    with pytest.raises(ModelNameError, match='no model "big"; it has small'):
+        captum_vit.load_model("lab:big")
+
+
+def test_the_commands_take_a_third_partys_scheme(install: Install) -> None:
+    install("lab-models", lab=SOURCE.format(scheme="lab"))
+    listed = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["sites", "lab:small"])
+    assert listed.exit_code == 0, listed.output
+    assert "lab:small: family deit, 2 sites, 32×32 pixels" in listed.stdout
+    wrong = CliRunner().invoke(app, ["sites", "lap:small"])
+    assert wrong.exit_code == 2
+    assert "did you mean lab:small?" in wrong.stderr
+
+
+def test_a_third_partys_scheme_wins_over_the_built_in_one_and_two_are_an_error(install: Install) -> None:
+    install("lab-models", lab=SOURCE.format(scheme="torchvision"))
+    assert bool((captum_vit.load_model("torchvision:small").model.cls_token == 7).all())
+    install("other-models", other=SOURCE.format(scheme="torchvision"))
+    with pytest.raises(PluginError, match=r'"lab-models".*"other-models".*give models as torchvision:NAME'):
+        captum_vit.load_model("torchvision:small")
 
 
 def test_a_plugin_can_bring_a_recipe_and_nothing_else(install: Install) -> None:

@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 
 from captum_vit import cli
 from captum_vit.cli import words
-from captum_vit.errors import RecipeError
+from captum_vit.errors import ModelNameError, RecipeError
+from captum_vit.loading.names import SCHEMES
 from captum_vit.models import default_photos
 from captum_vit.optvis.plan import DTYPES
 from captum_vit.optvis.recipes import RECIPES
 from captum_vit.plots import FORMATS
+from captum_vit.probes.plugins import registry
 from captum_vit.ranking.search import REDUCTIONS
 from captum_vit.ranking.storage import SUFFIXES
 from captum_vit.storage.files import PICTURES, RANKINGS
@@ -45,11 +47,33 @@ WORDS = {
     "--reduction": (["top-images"], "sum", 'no reduction "sum"; there are: mean, max'),
 }
 CASES = [(*COMMANDS[name], option, word, told) for option, (names, word, told) in WORDS.items() for name in names]
+MODELS = {
+    "transformer:facebook/dinov2-small": "did you mean transformers:facebook/dinov2-small?",
+    "open-clip:ViT-B-32": "did you mean open_clip:ViT-B-32?",
+    "hub:vit_tiny": 'no scheme "hub" for the model hub:vit_tiny',
+    "torchvision:": '"torchvision:" names no model; write torchvision:NAME',
+    "facebook/dinov2-small": "transformers:facebook/dinov2-small, or hf-hub:facebook/dinov2-small",
+}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]} {case[-3]}")
 def test_a_wrong_word_is_refused_without_torch(case, tmp_path):
     *arguments, told = case
+    refused_at_once(arguments, told, tmp_path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_wrong_scheme_is_refused_without_torch(name, tmp_path):
+    refused_at_once(["sites", name], MODELS[name], tmp_path)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_refuses_a_wrong_scheme(command, tmp_path):
+    name, *rest = COMMANDS[command]
+    refused_at_once([name, "tim:vit_tiny", *rest[1:]], "did you mean timm:vit_tiny?", tmp_path)
+
+
+def refused_at_once(arguments, told, tmp_path):
     done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
@@ -65,15 +89,19 @@ def test_the_words_are_those_of_the_modules_that_do_the_work():
     assert tuple(DTYPES) == words.DTYPES
     assert FORMATS is PICTURES
     assert set(SUFFIXES) == set(RANKINGS)
+    assert set(registry().schemes()) == set(SCHEMES)
 
 
-def test_where_plugins_are_installed_any_recipe_may_be_theirs(monkeypatch):
+def test_where_plugins_are_installed_any_recipe_and_any_scheme_may_be_theirs(monkeypatch):
     # An entry point without a distribution is nobody's own.
     monkeypatch.setattr(words, "entry_points", lambda group: [EntryPoint("strange", "strange:recipes", group)])
     assert words.recipe("cake") == "cake"
+    assert words.model("cake:lemon") == "cake:lemon"
     monkeypatch.undo()
     with pytest.raises(RecipeError):
         words.recipe("cake")
+    with pytest.raises(ModelNameError):
+        words.model("cake:lemon")
 
 
 def test_a_name_that_no_plugin_knows_either_is_one_line(folder, monkeypatch):

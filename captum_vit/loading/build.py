@@ -94,9 +94,7 @@ def sketch(name: str) -> LoadedModel:
     """
     if name in models.available():
         return LoadedModel(models.load(name))
-    source, rest = find(name)
-    with _drawing(0), torch.device("meta"):
-        loaded = _untrained(source, rest)
+    loaded = _sketch(*find(name))
     loaded.model.eval()
     return loaded
 
@@ -142,45 +140,52 @@ def find(name: str) -> tuple[ModelSource, str]:
     return source, rest
 
 
-def _full(source: ModelSource, name: str) -> str:
-    return canonical(f"{source.scheme}:{name}")
-
-
 def _untrained(source: ModelSource, name: str) -> LoadedModel:
-    try:
-        return source.untrained(name)
-    except CaptumViTError:
-        raise
     # For a name on the hub or in a folder, even the architecture is only known there.
-    except Exception as error:
-        raise ModelNameError(f"{_full(source, name)} cannot be built ({briefly(error)})") from error
+    with _told(ModelNameError, f"{_full(source, name)} cannot be built"):
+        return source.untrained(name)
+
+
+def _sketch(source: ModelSource, name: str) -> LoadedModel:
+    """A model without values; at random weights if it computes with them while it is made."""
+    with _drawing(0):
+        try:
+            with torch.device("meta"):
+                return source.untrained(name)
+        except CaptumViTError:
+            raise
+        except Exception:  # of the missing values, or else it comes again
+            return _untrained(source, name)
 
 
 def _published(source: ModelSource, name: str) -> LoadedModel:
-    try:
-        return source.published(name)
-    except CaptumViTError:
-        raise
     # What goes wrong on the way to the hub is of many kinds (OSError, httpx's and requests' own errors).
-    except Exception as error:
-        raise WeightsError(
-            f"the weights of {_full(source, name)} cannot be had from the hub ({briefly(error)}); give a local file "
-            "with --checkpoint FILE, or take an untrained model with --random-weights"
-        ) from error
+    advice = "give a local file with --checkpoint FILE, or take an untrained model with --random-weights"
+    with _told(WeightsError, f"the weights of {_full(source, name)} cannot be had from the hub", advice):
+        return source.published(name)
 
 
 def _filled(source: ModelSource, name: str, path: Path) -> LoadedModel:
     weights = read_checkpoint(path)
-    with torch.device("meta"):
-        expected = _untrained(source, name).model.state_dict().keys()
-    weights = fitted(weights, expected)
-    try:
+    weights = fitted(weights, _sketch(source, name).model.state_dict().keys())
+    # Conversions fail with KeyError and the like on weights of another architecture.
+    with _told(WeightsError, f"the weights in {path} are not those of {_full(source, name)}"):
         return source.filled(name, weights)
+
+
+def _full(source: ModelSource, name: str) -> str:
+    return canonical(f"{source.scheme}:{name}")
+
+
+@contextmanager
+def _told(kind: type[CaptumViTError], what: str, advice: str = "") -> Iterator[None]:
+    """Context in which whatever a library raises becomes one line; this package's own errors pass."""
+    try:
+        yield
     except CaptumViTError:
         raise
-    # The conversions fail with KeyError and the like on weights of another architecture.
     except Exception as error:
-        raise WeightsError(f"the weights in {path} are not those of {_full(source, name)}: {briefly(error)}") from error
+        raise kind(f"{what} ({briefly(error)})" + (f"; {advice}" if advice else "")) from error
 
 
 @contextmanager

@@ -125,7 +125,7 @@ class Registry:
         """
         winners = _winners([registered for registered in self.sources if registered.source.scheme == scheme])
         if len(winners) > 1:
-            claims = " and ".join(f'"{winner.distribution}"' for winner in winners)
+            claims = " and ".join(sorted(f'"{winner.distribution}"' for winner in winners))
             raise PluginError(f"distributions {claims} both give models as {scheme}:NAME; uninstall one of them")
         return winners[0].source if winners else None
 
