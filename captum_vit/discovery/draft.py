@@ -13,6 +13,7 @@ from captum_vit.discovery.finding import Discovery, discover
 from captum_vit.errors import UnsupportedModelError
 from captum_vit.probes.adapter import Adapter
 from captum_vit.probes.adapting import adapt
+from captum_vit.probes.grid import Size
 from captum_vit.testing import measure_order
 
 _FILE = '''"""{kind} for captum-vit: a draft, to be checked before it is relied on.
@@ -103,7 +104,7 @@ def draft(
         )
     text = next(text for loops in (True, False) if _says(text := _written(model, found, by, loops), model, found))
     adapter = _executed(text)
-    holds, said = _order(model, adapter) if order else (None, NOT_CHECKED)
+    holds, said = _order(model, adapter, found.image_sizes[0]) if order else (None, NOT_CHECKED)
     return Draft(text.replace(_order_words(NOT_CHECKED), _order_words(said)), adapter, said, holds)
 
 
@@ -183,13 +184,13 @@ def _says(text: str, model: nn.Module, found: Discovery) -> bool:
     ]
 
 
-def _order(model: nn.Module, adapter: Adapter) -> tuple[bool | None, str]:
+def _order(model: nn.Module, adapter: Adapter, size: Size) -> tuple[bool | None, str]:
     """Whether cells look where the grid says, and that in words."""
     if any(parameter.is_meta for parameter in model.parameters()):
         return None, f"{NOT_CHECKED}, as the weights have no values"
     try:
         with adapt(model, adapter=adapter) as vit:
-            orders = measure_order(vit)
+            orders = measure_order(vit, size)
     # A draft that cannot be used is still one that a person can read, with the reason in it.
     except Exception as error:
         return None, f"{NOT_CHECKED}, as the test failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
