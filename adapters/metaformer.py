@@ -1,0 +1,29 @@
+"""MetaFormer: pooling, convolutions or attention between feed-forward blocks that are all alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from timm.models.metaformer import MetaFormer as TimmMetaFormer
+
+from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.stages import as_image, blocks_of
+
+
+class MetaFormer(Adapter):
+    """PoolFormer, ConvFormer and CAFormer: images of any size; attention, where there is some, undoes its tokens."""
+
+    family = "metaformer"
+    models = (TimmMetaFormer,)
+    stem = "stem"
+
+    def sites(self, model: TimmMetaFormer) -> Iterator[Site]:
+        """One site a block, stage by stage."""
+        for name, block, grid in blocks_of(model.stages, PatchGrid().through(model.stem)):
+            yield feed_forward(name, reads=block.mlp.fc2, grid=grid, layout=as_image(block.mlp.fc2))
+
+
+@hookimpl
+def captum_vit_adapters() -> list[Adapter]:
+    """Hand the adapter to captum-vit."""
+    return [MetaFormer()]
