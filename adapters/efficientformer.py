@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 from timm.models.efficientformer import EfficientFormer as TimmEfficientFormer
 from timm.models.efficientformer_v2 import EfficientFormerV2 as TimmEfficientFormerV2
-from torch import nn
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit.probes.layout import TOKENS
-from captum_vit_adapters.stages import blocks_of
+from captum_vit_adapters.stages import blocks_of, layout_read_by
 
 
 class EfficientFormer(Adapter):
@@ -24,9 +22,7 @@ class EfficientFormer(Adapter):
         """One site a block; among the blocks of the last stage is a layer that flattens the image to tokens."""
         for name, block, grid in blocks_of(model.stages, PatchGrid().through(model.stem)):
             if hasattr(block, "mlp"):
-                reads = block.mlp.fc2
-                layout = "b c h w" if isinstance(reads, nn.Conv2d) else TOKENS
-                yield feed_forward(name, reads=reads, grid=grid, layout=layout)
+                yield feed_forward(name, reads=block.mlp.fc2, grid=grid, layout=layout_read_by(block.mlp.fc2))
 
 
 class EfficientFormerV2(Adapter):

@@ -15,7 +15,7 @@ from timm.models.maxxvit import (
 )
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.stages import as_image
+from captum_vit_adapters.stages import layout_read_by
 
 CONVOLUTIONAL = (MbConvBlock, ConvNeXtBlock)
 ATTENTION = (TransformerBlock2d, PartitionAttention2d, PartitionAttentionCl, ParallelPartitionAttention)
@@ -35,7 +35,7 @@ class MaxViT(Adapter):
             if isinstance(block, CONVOLUTIONAL + ATTENTION):
                 reads = block.conv3_1x1 if isinstance(block, MbConvBlock) else block.mlp.fc2
                 grid = grid.through(getattr(block, "shortcut", None))
-                yield feed_forward(name, reads=reads, grid=grid, layout=as_image(reads))
+                yield feed_forward(name, reads=reads, grid=grid, layout=layout_read_by(reads, "b h w c"))
 
 
 @hookimpl

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from timm.models.metaformer import MetaFormer as TimmMetaFormer
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.stages import as_image, blocks_of
+from captum_vit_adapters.stages import blocks_of, layout_read_by
 
 
 class MetaFormer(Adapter):
-    """PoolFormer, ConvFormer and CAFormer: images of any size; attention, where there is some, undoes its tokens."""
+    """PoolFormer, ConvFormer and CAFormer: channels first, and tokens in the stages with attention."""
 
     family = "metaformer"
     models = (TimmMetaFormer,)
@@ -20,7 +20,7 @@ class MetaFormer(Adapter):
     def sites(self, model: TimmMetaFormer) -> Iterator[Site]:
         """One site a block, stage by stage."""
         for name, block, grid in blocks_of(model.stages, PatchGrid().through(model.stem)):
-            yield feed_forward(name, reads=block.mlp.fc2, grid=grid, layout=as_image(block.mlp.fc2))
+            yield feed_forward(name, reads=block.mlp.fc2, grid=grid, layout=layout_read_by(block.mlp.fc2))
 
 
 @hookimpl

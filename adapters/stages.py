@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from torch import nn
 
 from captum_vit import PatchGrid
+from captum_vit.probes.layout import TOKENS
 
 
 def blocks_of(
@@ -19,6 +20,6 @@ def blocks_of(
             yield f"{name}.{i}.blocks.{j}", block, grid
 
 
-def as_image(layer: nn.Module) -> str:
-    """Layout of what a layer reads in a model that keeps its cells as an image: channels first for a convolution."""
-    return "b c h w" if isinstance(layer, nn.Conv2d) else "b h w c"
+def layout_read_by(layer: nn.Module, linear: str = TOKENS) -> str:
+    """Layout of what a layer reads in a model that has both kinds: channels first for a convolution, else ``linear``."""
+    return "b c h w" if isinstance(layer, nn.Conv2d) else linear
