@@ -1,0 +1,127 @@
+"""Plain vision transformers of Hugging Face's transformers: one patch embedding, then blocks that keep its grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from torch import nn
+
+from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit.errors import UnsupportedModelError
+from captum_vit_adapters.from_transformers import FromTransformers, blocks, of, second_linear
+
+# What the tokens are called that stand before those of the patches, and behind them.
+BEFORE = ("cls_token", "class_embedding", "distillation_token", "register_tokens", "cls_register_token")
+BEHIND = ("detection_tokens",)
+
+
+class TransformersViT(FromTransformers):
+    """Towers and backbones: class, distillation and register tokens first, detection tokens (YOLOS) last."""
+
+    family = "transformers-vit"
+    models = of(
+        "aimv2.modeling_aimv2.Aimv2VisionModel",
+        "altclip.modeling_altclip.AltCLIPVisionModel",
+        "altclip.modeling_altclip.AltCLIPVisionTransformer",
+        "beit.modeling_beit.BeitBackbone",
+        "beit.modeling_beit.BeitModel",
+        "blip.modeling_blip.BlipVisionModel",
+        "blip_2.modeling_blip_2.Blip2VisionModel",
+        "chinese_clip.modeling_chinese_clip.ChineseCLIPVisionModel",
+        "chinese_clip.modeling_chinese_clip.ChineseCLIPVisionTransformer",
+        "clip.modeling_clip.CLIPVisionModel",
+        "clip.modeling_clip.CLIPVisionTransformer",
+        "clipseg.modeling_clipseg.CLIPSegVisionModel",
+        "clipseg.modeling_clipseg.CLIPSegVisionTransformer",
+        "data2vec.modeling_data2vec_vision.Data2VecVisionModel",
+        "deit.modeling_deit.DeiTModel",
+        "dinov2.modeling_dinov2.Dinov2Backbone",
+        "dinov2.modeling_dinov2.Dinov2Model",
+        "dinov2_with_registers.modeling_dinov2_with_registers.Dinov2WithRegistersBackbone",
+        "dinov2_with_registers.modeling_dinov2_with_registers.Dinov2WithRegistersModel",
+        "dinov3_vit.modeling_dinov3_vit.DINOv3ViTBackbone",
+        "dinov3_vit.modeling_dinov3_vit.DINOv3ViTModel",
+        "dpt.modeling_dpt.DPTModel",
+        "flava.modeling_flava.FlavaImageModel",
+        "git.modeling_git.GitVisionModel",
+        "git.modeling_git.GitVisionTransformer",
+        "idefics.vision.IdeficsVisionTransformer",
+        "idefics2.modeling_idefics2.Idefics2VisionTransformer",
+        "idefics3.modeling_idefics3.Idefics3VisionTransformer",
+        "ijepa.modeling_ijepa.IJepaModel",
+        "instructblip.modeling_instructblip.InstructBlipVisionModel",
+        "instructblipvideo.modeling_instructblipvideo.InstructBlipVideoVisionModel",
+        "internvl.modeling_internvl.InternVLVisionModel",
+        "janus.modeling_janus.JanusVisionModel",
+        "kosmos2.modeling_kosmos2.Kosmos2VisionTransformer",
+        "metaclip_2.modeling_metaclip_2.MetaClip2VisionModel",
+        "metaclip_2.modeling_metaclip_2.MetaClip2VisionTransformer",
+        "mlcd.modeling_mlcd.MLCDVisionModel",
+        "mlcd.modeling_mlcd.MLCDVisionTransformer",
+        "owlv2.modeling_owlv2.Owlv2VisionTransformer",
+        "owlvit.modeling_owlvit.OwlViTVisionTransformer",
+        "pixio.modeling_pixio.PixioBackbone",
+        "pixio.modeling_pixio.PixioModel",
+        "radio.modeling_radio.RadioModel",
+        "sapiens2.modeling_sapiens2.Sapiens2Backbone",
+        "sapiens2.modeling_sapiens2.Sapiens2Model",
+        "siglip.modeling_siglip.SiglipVisionModel",
+        "siglip.modeling_siglip.SiglipVisionTransformer",
+        "smolvlm.modeling_smolvlm.SmolVLMVisionTransformer",
+        "tipsv2.modeling_tipsv2.Tipsv2VisionBackbone",
+        "tipsv2.modeling_tipsv2.Tipsv2VisionModel",
+        "vit.modeling_vit.ViTModel",
+        "vit_mae.modeling_vit_mae.ViTMAEModel",
+        "vit_msn.modeling_vit_msn.ViTMSNModel",
+        "vitpose_backbone.modeling_vitpose_backbone.VitPoseBackbone",
+        "x_clip.modeling_x_clip.XCLIPVisionModel",
+        "x_clip.modeling_x_clip.XCLIPVisionTransformer",
+        "yolos.modeling_yolos.YolosModel",
+    )
+    stem = "embeddings"
+    layout: ClassVar[str] = "b (h w) c"
+    axes: ClassVar[dict[str, int]] = {}
+
+    def sites(self, model: nn.Module) -> Iterator[Site]:
+        """One site a block."""
+        if any(kind.__name__ == "ViTMAEModel" for kind in type(model).__mro__):
+            raise UnsupportedModelError(
+                f"{type(model).__name__} draws patches in a random order, also with mask_ratio=0, so that no cell of a "
+                "map keeps its place; read the same weights as a ViT: "
+                "transformers.ViTModel.from_pretrained(NAME, add_pooling_layer=False)"
+            )
+        stem = model.get_submodule(self.stem)
+        grid, before, behind = patch_grid(stem, model.config), tokens(stem, BEFORE), tokens(stem, BEHIND)
+        listed = list(blocks(model))
+        # Where there are prefix tokens, heads mostly read those alone.
+        pooled = not before or behind or getattr(model.config, "use_mean_pooling", False)
+        for name, block in listed:
+            yield feed_forward(
+                name,
+                reads=second_linear(name, block),
+                grid=grid,
+                layout=self.layout,
+                axes=self.axes,
+                prefix_tokens=before,
+                suffix_tokens=behind,
+                reaches_output=bool(pooled) or block is not listed[-1][1],
+            )
+
+
+def patch_grid(stem: nn.Module, config: object) -> PatchGrid:
+    """Grid of a patch embedding: its convolution's, or where it has none, or a whole ConvNet, the patch size."""
+    convolutions = [module for module in stem.modules() if isinstance(module, nn.Conv2d)]
+    return PatchGrid().through(*convolutions) if len(convolutions) == 1 else PatchGrid.patches(config.patch_size)
+
+
+def tokens(stem: nn.Module, names: tuple[str, ...]) -> int:
+    """How many tokens of these names an embedding adds."""
+    added = [getattr(stem, name, None) for name in names]
+    return sum(token.numel() // token.shape[-1] for token in added if token is not None)
+
+
+@hookimpl
+def captum_vit_adapters() -> list[Adapter]:
+    """Hand the adapter to captum-vit."""
+    return [TransformersViT()]
