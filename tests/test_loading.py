@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -163,6 +164,35 @@ def test_shards_that_transformers_wrote_are_a_checkpoint(tmp_path):
     assert same_weights(build(f"transformers:{tmp_path / 'base'}", tmp_path / "shards").model, model)
 
 
+STRANGE = "import os\nos.mkdir('pwned')\nclass Strange: pass\n"
+
+
+@pytest.mark.parametrize("files", [{"config.json", "strange.py"}, {"pytorch_model.bin"}], ids=["a class", "a pickle"])
+def test_no_code_in_a_folder_is_run(files, tmp_path, monkeypatch):
+    saved("ViTModel", tmp_path / "model", **SMALL_VISION)
+    (tmp_path / "model" / "model.safetensors").unlink()
+    monkeypatch.chdir(tmp_path)
+    if "config.json" in files:
+        config = {
+            "model_type": "strange",
+            "auto_map": {"AutoConfig": "strange.Strange", "AutoModel": "strange.Strange"},
+        }
+        (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+        (tmp_path / "model" / "strange.py").write_text(STRANGE)
+    else:
+        torch.save({"embeddings.cls_token": Exploit()}, tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises((ModelNameError, WeightsError)):
+        build("transformers:model")
+    assert not Path("pwned").exists()
+
+
+class Exploit:
+    """An object whose unpickling would make a folder."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("pwned",)
+
+
 def test_a_model_of_texts_is_refused(tmp_path):
     saved("BertModel", tmp_path, **SMALL)
     with pytest.raises(ModelNameError, match="BertModel is no model of images alone"):
@@ -209,6 +239,17 @@ def test_a_checkpoint_of_open_clip_is_the_whole_models_or_the_towers(part, tmp_p
     model = open_clip.create_model("ViT-S-32", pretrained_hf=False).eval()
     save_file((model if part == "whole" else model.visual).state_dict(), tmp_path / "w.safetensors")
     assert same_weights(build("open_clip:ViT-S-32", tmp_path / "w.safetensors").model, model.visual)
+
+
+def test_a_folder_of_open_clip_gives_its_own_weights_and_preprocessing(tmp_path):
+    torch.manual_seed(1)
+    model = open_clip.create_model("ViT-S-32-alt", pretrained_hf=False).eval()
+    save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
+    config = {"model_cfg": open_clip.get_model_config("ViT-S-32-alt"), "preprocess_cfg": {"mean": [0.1, 0.2, 0.3]}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    loaded = build(f"open_clip:local-dir:{tmp_path}")
+    assert same_weights(loaded.model, model.visual)
+    assert read(loaded.preprocessing).mean == (0.1, 0.2, 0.3)
 
 
 # --- names
