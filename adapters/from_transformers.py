@@ -79,7 +79,7 @@ def blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield from ((f"{path}.{i}", block) for i, block in enumerate(listed))
             return
     raise UnsupportedModelError(
-        f"{type(model).__name__} has no list of blocks at {_either(BLOCKS)}, so this release of transformers keeps them "
+        f"{type(model).__name__} has no list of blocks at {_either(BLOCKS)}: this release of transformers keeps them "
         "elsewhere; write an adapter that tells where"
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
 from captum_vit.errors import UnsupportedModelError
-from captum_vit_adapters.from_transformers import FromTransformers, blocks, of, second_linear
+from captum_vit_adapters.from_transformers import FromTransformers, blocks, inside, of, second_linear
 
 # What the tokens are called that stand before those of the patches, and behind them.
 BEFORE = ("cls_token", "class_embedding", "distillation_token", "register_tokens", "cls_register_token")
@@ -19,7 +19,7 @@ BEHIND = ("detection_tokens",)
 class TransformersViT(FromTransformers):
     """Towers and backbones: class, distillation and register tokens first, detection tokens (YOLOS) last."""
 
-    family = "transformers-vit"
+    family = "transformers_vit"
     models = of(
         "aimv2.modeling_aimv2.Aimv2VisionModel",
         "altclip.modeling_altclip.AltCLIPVisionModel",
@@ -99,7 +99,7 @@ class TransformersViT(FromTransformers):
         for name, block in listed:
             yield feed_forward(
                 name,
-                reads=second_linear(name, block),
+                **hidden(name, block),
                 grid=grid,
                 layout=self.layout,
                 axes=self.axes,
@@ -109,10 +109,23 @@ class TransformersViT(FromTransformers):
             )
 
 
-def patch_grid(stem: nn.Module, config: object) -> PatchGrid:
-    """Grid of a patch embedding: its convolution's, or where it has none, or a whole ConvNet, the patch size."""
+def patch_grid(stem: nn.Module, config: Any) -> PatchGrid:
+    """Grid of a patch embedding: its convolution's, or that of patches cut without one."""
     convolutions = [module for module in stem.modules() if isinstance(module, nn.Conv2d)]
-    return PatchGrid().through(*convolutions) if len(convolutions) == 1 else PatchGrid.patches(config.patch_size)
+    if len(convolutions) > 1:
+        raise UnsupportedModelError(
+            f"{type(stem).__name__} cuts its patches from what a ConvNet makes of the image, and where those look is not "
+            "known here; write an adapter that describes their grid"
+        )
+    return PatchGrid().through(*convolutions) if convolutions else PatchGrid.patches(config.patch_size)
+
+
+def hidden(name: str, block: nn.Module) -> dict[str, Any]:
+    """Where a block's hidden activation is: read by one layer, or by several (the experts of VitPose++)."""
+    layer = second_linear(name, block)
+    if inside(block, "mlp.experts") is None:
+        return {"reads": layer}
+    return {"writes": block.mlp.act, "units": layer.in_features}
 
 
 def tokens(stem: nn.Module, names: tuple[str, ...]) -> int:
