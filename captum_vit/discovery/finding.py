@@ -159,7 +159,7 @@ def _traces(model: nn.Module, size: Size) -> list[Trace]:
             failures.append(error)
             continue
         with suppress(Exception):  # most models take one size
-            traces.append(trace(copied, (size[0], 2 * size[1])))
+            traces.append(trace(copied, (size[0], 2 * size[1]), follow_places=False))
         return traces
     brief = " ".join(str(failures[-1]).split())[:200]
     raise UnsupportedModelError(

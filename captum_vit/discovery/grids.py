@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from captum_vit.discovery.places import in_rows
 from captum_vit.discovery.steps import GridStep, grid_of, merge
 from captum_vit.discovery.trace import BATCH, Call
 from captum_vit.errors import GridError
 from captum_vit.probes.grid import PatchGrid, Size
-from captum_vit.probes.layout import TOKENS
+from captum_vit.probes.layout import TOKENS, Layout
 
 # Detectors have a hundred tokens beside those of the image. More are likelier a wrong guess.
 MOST_OTHERS = 128
@@ -63,7 +64,7 @@ def lie(seen: Sequence[tuple[Size, Call]]) -> Lie | None:
         layout, others = fits[0]
         rank = (others != told.before + told.after, others, order)
         if best is None or rank < best[0]:
-            best = rank, _described(steps, layout, others, told.before, told.after)
+            best = rank, _described(steps, layout, others, *seen[0])
     return None if best is None else best[1]
 
 
@@ -110,8 +111,17 @@ def _fit(call: Call, cells: Size) -> tuple[str, int] | None:
     return None
 
 
-def _described(steps: tuple[GridStep, ...], layout: str, others: int, before: int, after: int) -> Lie:
-    if others == before + after:
-        return Lie(steps, layout, before, after)
-    doubt = f"{others} tokens beside those of the image are taken for prefix tokens; none were seen to be put there"
-    return Lie(steps, layout, others, 0, (doubt,) if others else ())
+def _described(steps: tuple[GridStep, ...], layout: str, others: int, size: Size, call: Call) -> Lie:
+    before, after = call.trail.before, call.trail.after
+    guessed = others != before + after
+    prefix, suffix = (others, 0) if guessed else (before, after)
+    doubts = []
+    if guessed and others:
+        doubts.append(
+            f"{others} tokens beside those of the image are taken for prefix tokens; none were seen to be put there"
+        )
+    if call.places is None:
+        doubts.append("the cells could not be followed from the image, so their order was not seen")
+    elif not in_rows(call.places, Layout(layout, (), prefix, suffix), grid_of(steps)(size)):
+        doubts.append("the cells are in another order than that of rows, which the layout does not say")
+    return Lie(steps, layout, prefix, suffix, tuple(doubts))

@@ -115,11 +115,20 @@ def step_of(name: str, arguments: Sequence[Any], output: Tensor, padded: Padding
         return None
     if padded is None:
         return GridStep(PatchGrid().then(kernel, stride, pad, bool(ceil)), by)
-    if after == (-(-before[0] // stride[0]), -(-before[1] // stride[1])):
-        tiles = kernel == stride
-        same = PatchGrid().then(kernel, stride, ceil=True) if tiles else PatchGrid().then_same(kernel, stride)
-        return GridStep(same, by)
-    return GridStep(PatchGrid().then(kernel, stride, (pad[0] + padded.top, pad[1] + padded.left)), by)
+    return GridStep(_padded(kernel, stride, pad, padded, after), by)
+
+
+def _padded(kernel: Size, stride: Size, pad: Size, padded: Padding, after: Size) -> PatchGrid:
+    """The grid of a step before which cells were put around by hand, which gave so many cells."""
+    rounded_up = after == (-(-padded.size[0] // stride[0]), -(-padded.size[1] // stride[1]))
+    if rounded_up and pad == (0, 0):
+        return (
+            PatchGrid().then(kernel, stride, ceil=True) if kernel == stride else PatchGrid().then_same(kernel, stride)
+        )
+    grid = PatchGrid().then(kernel, stride, (pad[0] + padded.top, pad[1] + padded.left))
+    if grid(padded.size) == after:
+        return grid
+    return PatchGrid().then(kernel, stride, pad, ceil=True)  # at the end alone
 
 
 def _argument(arguments: Sequence[Any], place: int) -> Any:

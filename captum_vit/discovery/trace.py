@@ -13,6 +13,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from captum_vit.discovery import places
 from captum_vit.discovery.trail import Trail, follow, tensors
 from captum_vit.probes.grid import Size
 
@@ -35,6 +36,8 @@ class Call:
         Channels that it reads, and that it gives.
     channels_first
         Whether channels are the second axis, as a convolution has them.
+    places
+        Places of its input, with one channel; None where they could not be followed.
     """
 
     path: str
@@ -43,6 +46,7 @@ class Call:
     width: int
     gives: int
     channels_first: bool
+    places: Tensor | None = field(repr=False, compare=False, default=None)
 
     @property
     def cells(self) -> int:
@@ -89,14 +93,16 @@ def twin(model: nn.Module, device: str | None) -> nn.Module:
 
 
 @torch.no_grad()
-def trace(model: nn.Module, image_size: Size) -> Trace:
-    """Run a :func:`twin` on empty images once and note what its linear layers read."""
+def trace(model: nn.Module, image_size: Size, follow_places: bool = True) -> Trace:
+    """Run a :func:`twin` on empty images once and note what its linear layers read, and from which pixels."""
     sample = next(chain(model.parameters(), model.buffers()), torch.empty(0))
     dtype = sample.dtype if sample.dtype.is_floating_point else None
     images = torch.zeros(BATCH, 3, *image_size, device=sample.device, dtype=dtype)
     noted = Trace(image_size)
     mode = _Follow()
     mode.trails[images] = Trail()
+    if follow_places:
+        mode.places[images] = places.of_image(images)
     handles = []
     for path, module in model.named_modules():
         watcher = _Watcher(path, mode, noted, images)
@@ -119,7 +125,8 @@ class _Follow(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.trails: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        self.inside: list[str] = []
+        self.places: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.inside: list[tuple[str, bool]] = []  # modules that run, and whether they are linear layers
 
     def __torch_dispatch__(
         self, operation: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -129,8 +136,14 @@ class _Follow(TorchDispatchMode):
         inputs = [(each, trail) for each in tensors([*args, *given.values()]) if (trail := self.trails.get(each))]
         results = operation(*args, **given)
         if inputs:
-            by = self.inside[-1] if self.inside else ""
-            for result in tensors(results):
+            by, in_layer = self.inside[-1] if self.inside else ("", False)
+            outputs = list(tensors(results))
+            if not in_layer:  # whose places are told when it is left
+                known = {id(each): found for each, _ in inputs if (found := self.places.get(each)) is not None}
+                for result, found in zip(outputs, places.after(operation, args, known, outputs), strict=True):
+                    if found is not None:
+                        self.places[result] = found
+            for result in outputs:
                 if (trail := follow(operation, args, inputs, result, by)) is not None:
                     self.trails[result] = trail
         return results
@@ -147,7 +160,7 @@ class _Watcher:
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note which module runs, and whether the image is what it gets."""
-        self.mode.inside.append(self.path)
+        self.mode.inside.append((self.path, _is_linear(module)))
         first = next(tensors([*args, *kwargs.values()]), None)
         if first is not None and first.shape == self.images.shape:
             trail = self.mode.trails.get(first)
@@ -165,7 +178,11 @@ class _Watcher:
         first = not isinstance(module, nn.Linear) and hasattr(module, "kernel_size")
         axis = 1 if first else -1
         shape = tuple(args[0].shape)
-        self.noted.calls.append(Call(self.path, trail, shape, shape[axis], output.shape[axis], first))
+        known = self.mode.places.get(args[0])
+        narrow = None if known is None else known.narrow(axis, 0, 1).clone()
+        self.noted.calls.append(Call(self.path, trail, shape, shape[axis], output.shape[axis], first, narrow))
+        if known is not None and (given := places.after_layer(known, axis, output)) is not None:
+            self.mode.places[output] = given
         trails[output] = replace(trails[output], layers=frozenset({len(self.noted.calls) - 1}), steps=trail.steps)
 
 

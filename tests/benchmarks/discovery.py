@@ -5,7 +5,8 @@
 builds every model that timm registers (in the modules of timm.models that are named) on the meta device and compares
 names in order, units, layout, prefix tokens and the grid's shape at all traced sizes. A model is *exact* if all are
 equal, *extra* if sites beyond the adapter's are the only difference, *missed* if sites are lacking, and *wrong* if one
-is another. *said* counts those of them where the discovery itself names a doubt or a block without a grid.
+is another. *said* counts those that are not exact where the discovery itself names a doubt or a block without a grid,
+*doubted* those that are exact and where it does so too.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import timm
 import torch
 
 import captum_vit
-from captum_vit.discovery.finding import Discovery, discover
+from captum_vit.discovery.finding import Discovery
 from captum_vit.errors import UnsupportedModelError
 
 KINDS = ("exact", "extra", "missed", "wrong")
+COLUMNS = (*KINDS, "said", "doubted")
 
 
 def main(modules: list[str]) -> None:
@@ -36,19 +38,19 @@ def main(modules: list[str]) -> None:
             continue
         expected = {site.name: site for site in vit.sites}
         vit.restore()
-        found = discover(model)
+        found = captum_vit.discover(model)
         kind, where = compare(expected, found)
+        doubts = bool(found.doubts or found.unclear)
         module = type(model).__module__.removeprefix("timm.models.")
         table[module][kind] += 1
-        if kind != "exact":
-            said = bool(found.doubts or found.unclear)
-            table[module]["said"] += said
-            print(f"{name}: {kind}: {where}" + (" (said)" if said else ""), flush=True)
-    print("\n| module | models | " + " | ".join((*KINDS, "said")) + " |\n|---|" + "---|" * (len(KINDS) + 2))
+        table[module]["doubted" if kind == "exact" else "said"] += doubts
+        if kind != "exact" or doubts:
+            print(f"{name}: {kind}: {where:.300}", *found.doubts, *found.unclear[:1], flush=True)
+    print(f"\n| module | models | {' | '.join(COLUMNS)} |\n|---|{'---|' * (len(COLUMNS) + 1)}")
     total: Counter[str] = sum(table.values(), Counter())
     for module, counts in [*sorted(table.items()), ("all", total)]:
         models = sum(counts[kind] for kind in KINDS)
-        print(f"| {module} | {models} | " + " | ".join(str(counts[kind]) for kind in (*KINDS, "said")) + " |")
+        print(f"| {module} | {models} | " + " | ".join(str(counts[column]) for column in COLUMNS) + " |")
 
 
 def compare(expected: dict[str, captum_vit.Site], found: Discovery) -> tuple[str, str]:
