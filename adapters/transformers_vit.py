@@ -114,7 +114,7 @@ def patch_grid(stem: nn.Module, config: Any) -> PatchGrid:
     convolutions = [module for module in stem.modules() if isinstance(module, nn.Conv2d)]
     if len(convolutions) > 1:
         raise UnsupportedModelError(
-            f"{type(stem).__name__} cuts its patches from what a ConvNet makes of the image, and where those look is not "
+            f"{type(stem).__name__} cuts patches from what a ConvNet makes of the image, and where those look is not "
             "known here; write an adapter that describes their grid"
         )
     return PatchGrid().through(*convolutions) if convolutions else PatchGrid.patches(config.patch_size)

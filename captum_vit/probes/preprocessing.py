@@ -64,9 +64,10 @@ class Preprocessing:
         Parameters
         ----------
         described
-            A ``Preprocessing``, an image processor of Hugging Face's transformers or its configuration (a dictionary,
-            as ``preprocessor_config.json`` holds it), ``weights.transforms()`` of torchvision, or a ``Compose`` of
-            torchvision's transforms that ends in ``Normalize``, as open_clip gives it.
+            A ``Preprocessing``, an image processor of Hugging Face's transformers, alone or in a processor of images
+            and texts, or its configuration (a dictionary, as ``preprocessor_config.json`` holds it),
+            ``weights.transforms()`` of torchvision, or a ``Compose`` of torchvision's transforms that ends in
+            ``Normalize``, as open_clip gives it.
 
         Raises
         ------
@@ -76,7 +77,7 @@ class Preprocessing:
         if isinstance(described, cls):
             return described
         told = _Told(described)
-        mean, std = told.first("image_mean", "mean"), told.first("image_std", "std")
+        mean, std = told.channels("image_mean", "mean"), told.channels("image_std", "std")
         size = told.size()
         if told.first("do_normalize") is False:
             mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -86,7 +87,8 @@ class Preprocessing:
                 "deviation; give captum_vit.Preprocessing(size=(224, 224), mean=(…), std=(…)), an image processor of "
                 "transformers, or torchvision's transforms"
             )
-        return cls(size, tuple(map(float, mean)), tuple(map(float, std)))
+        brightest = told.brightest()
+        return cls(size, tuple(value / brightest for value in mean), tuple(value / brightest for value in std))
 
     def behind(self, colours: Colours) -> Preprocessing:
         """What a wrapper expects that changes colours by ``scale * x + offset`` before the model gets them."""
@@ -132,6 +134,8 @@ class _Told:
         steps = getattr(described, "transforms", None)
         # The last of several steps has the last word: a crop after a resizing.
         self._sources = [described, *(reversed(steps) if isinstance(steps, list | tuple) else ())]
+        if (for_images := self.first("image_processor")) is not None:
+            self._sources = [for_images]
 
     def first(self, *names: str) -> Any:
         """The value of the first of these names that anything has, and that is not None."""
@@ -141,6 +145,18 @@ class _Told:
                 if value is not None and not callable(value):
                     return value
         return None
+
+    def channels(self, *names: str) -> tuple[float, ...] | None:
+        """The value of :meth:`first` for each channel; one number is that of all three."""
+        value = self.first(*names)
+        if isinstance(value, int | float):
+            return (float(value),) * 3
+        return None if value is None else tuple(map(float, value))
+
+    def brightest(self) -> float:
+        """What mean and standard deviation take the brightest value of a pixel to be, which mostly is 1."""
+        factor = self.first("rescale_factor")
+        return 255 * factor if factor and self.first("do_rescale") is not False else 1.0
 
     def size(self) -> Size | None:
         """(height, width) of the images that come out: what is cropped, or else what is resized to."""
