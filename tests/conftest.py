@@ -1,8 +1,9 @@
-"""What the tests of the commands share."""
+"""What tests share: how the world is for a command."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.error import URLError
 
 import huggingface_hub.constants
 import pytest
@@ -17,3 +18,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("captum_vit.probes.devices.accelerator", lambda: None)
     return tmp_path / "empty"
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the hub nor what torch.hub downloads from can be reached."""
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)

@@ -268,7 +268,9 @@ def captum_vit_models():
 """
 
 
-def test_a_third_party_gives_models_by_a_scheme_of_its_own(install: Install, tmp_path: Path) -> None:
+def test_a_third_party_gives_models_by_a_scheme_of_its_own_to_python_and_to_the_commands(
+    install: Install, tmp_path: Path
+) -> None:
     install("lab-models", lab=SOURCE.format(scheme="lab"))
     vit = captum_vit.load_model("lab:small")
     assert vit.preprocessing.mean == (0.1, 0.2, 0.3)
@@ -282,10 +284,6 @@ def test_a_third_party_gives_models_by_a_scheme_of_its_own(install: Install, tmp
     assert torch.equal(captum_vit.load_model("lab:small", checkpoint=tmp_path / "w.pth").model.head.weight, first)
     with pytest.raises(ModelNameError, match='no model "big"; it has small'):
         captum_vit.load_model("lab:big")
-
-
-def test_the_commands_take_a_third_partys_scheme(install: Install) -> None:
-    install("lab-models", lab=SOURCE.format(scheme="lab"))
     listed = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["sites", "lab:small"])
     assert listed.exit_code == 0, listed.output
     assert "lab:small: family deit, 2 sites, 32×32 pixels" in listed.stdout
