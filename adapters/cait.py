@@ -8,6 +8,7 @@ from timm.models.cait import Cait
 from timm.models.xcit import Xcit
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
 class CaiT(Adapter):
@@ -23,7 +24,7 @@ class CaiT(Adapter):
             yield feed_forward(f"blocks.{i}", reads=block.mlp.fc2, grid=grid)
 
 
-class XCiT(CaiT):
+class XCiT(AnySize, CaiT):
     """XCiT: attention between channels, a stem of three or four strided convolutions; otherwise as CaiT."""
 
     family = "xcit"

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from timm.models.davit import DaVit
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
-class DaViT(Adapter):
+class DaViT(AnySize):
     """DaViT, Florence-2's too: a spatial and a channel block in each, both with a feed-forward part of their own."""
 
     family = "davit"

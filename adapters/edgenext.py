@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from timm.models.edgenext import EdgeNeXt as TimmEdgeNeXt
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
-class EdgeNeXt(Adapter):
+class EdgeNeXt(AnySize):
     """EdgeNeXt: channels last; a stage is downsampled before its first block, or in it."""
 
     family = "edgenext"

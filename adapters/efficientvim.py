@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
-class EfficientViM(Adapter):
+class EfficientViM(AnySize):
     """EfficientViM: channels first; a stage ends with its downsampling, which has no site."""
 
     family = "efficientvim"

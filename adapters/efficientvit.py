@@ -8,9 +8,10 @@ from timm.models.efficientvit_mit import EfficientVit, EfficientVitBlock, Effici
 from timm.models.efficientvit_msra import ConvMlp, EfficientVitMsra, PatchMerging
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
-class EfficientViT(Adapter):
+class EfficientViT(AnySize):
     """EfficientViT (MIT), SAM's L variants too: inverted bottlenecks, channels first, linear attention before some."""
 
     family = "efficientvit_mit"
@@ -28,7 +29,7 @@ class EfficientViT(Adapter):
                 yield feed_forward(f"stages.{i}.blocks.{j}", reads=reads, grid=grid, layout="b c h w")
 
 
-class EfficientViTMSRA(Adapter):
+class EfficientViTMSRA(AnySize):
     """EfficientViT (Microsoft): channels first; a feed-forward block on both sides of attention and of downsampling."""
 
     family = "efficientvit_msra"

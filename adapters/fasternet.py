@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.stages import blocks_of
+from captum_vit_adapters.from_timm import AnySize, blocks_of
 
 
-class FasterNet(Adapter):
+class FasterNet(AnySize):
     """FasterNet: channels first, images of any size."""
 
     family = "fasternet"

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from timm.models.fastvit import FastVit
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
-class FastViT(Adapter):
+class FastViT(AnySize):
     """FastViT, MobileCLIP and FastVLM: channels first; convolutional MLPs in every block."""
 
     family = "fastvit"

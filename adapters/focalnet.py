@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from timm.models import focalnet
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.stages import blocks_of
+from captum_vit_adapters.from_timm import AnySize, blocks_of
 
 
-class FocalNet(Adapter):
+class FocalNet(AnySize):
     """FocalNet: channels first, images of any size; its stages are called ``layers``."""
 
     family = "focalnet"

@@ -8,6 +8,7 @@ from timm.models.hiera import Hiera as TimmHiera
 from timm.models.hieradet_sam2 import HieraDet as TimmHieraDet
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
 class Hiera(Adapter):
@@ -27,7 +28,7 @@ class Hiera(Adapter):
             yield feed_forward(f"blocks.{i}", reads=block.mlp.fc2, grid=grid, layout=layout, axes=axes)
 
 
-class HieraDet(Adapter):
+class HieraDet(AnySize):
     """The image encoder of SAM 2: Hiera with windows in image order, channels last."""
 
     family = "hieradet"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.stages import blocks_of
+from captum_vit_adapters.from_timm import AnySize, blocks_of
 
 
-class IFormer(Adapter):
+class IFormer(AnySize):
     """iFormer: channels first; convolutional blocks and feed-forward blocks in one list with attention."""
 
     family = "iformer"

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from timm.models.mambaout import MambaOut as TimmMambaOut
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.stages import blocks_of
+from captum_vit_adapters.from_timm import AnySize, blocks_of
 
 
-class MambaOut(Adapter):
+class MambaOut(AnySize):
     """MambaOut: channels last; a neuron is a gated one, some after a depthwise convolution."""
 
     family = "mambaout"

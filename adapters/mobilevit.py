@@ -9,9 +9,10 @@ from timm.models.mobilevit import MobileVitBlock, MobileVitV2Block
 from torch import nn
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
-class MobileViT(Adapter):
+class MobileViT(AnySize):
     """MobileViT v1 and v2: channels first outside; inside, the cells of 2 × 2 patches lie apart, in batch or rows."""
 
     family = "mobilevit"

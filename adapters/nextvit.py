@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from timm.models.nextvit import NextViT as TimmNextViT
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
-class NextViT(Adapter):
+class NextViT(AnySize):
     """Next-ViT: channels first; the first block of a stage pools the grid, rounding up."""
 
     family = "nextvit"

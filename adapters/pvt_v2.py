@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from timm.models.pvt_v2 import PyramidVisionTransformerV2
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.stages import blocks_of
+from captum_vit_adapters.from_timm import AnySize, blocks_of
 
 
-class PVTv2(Adapter):
+class PVTv2(AnySize):
     """PVT v2: tokens without prefix; a neuron is what the MLP's depthwise convolution and activation give."""
 
     family = "pvt_v2"

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from timm.models.repvit import RepVit, RepVitMlp
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
-class RepViT(Adapter):
+class RepViT(AnySize):
     """RepViT: channels first; a downsampling has a feed-forward block before it and another one after it."""
 
     family = "repvit"

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from timm.models.sequencer import Sequencer2d
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.stages import blocks_of
+from captum_vit_adapters.from_timm import AnySize, blocks_of
 
 
-class Sequencer(Adapter):
+class Sequencer(AnySize):
     """Sequencer: channels last; LSTMs mix rows and columns, MLPs mix channels."""
 
     family = "sequencer"

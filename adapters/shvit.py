@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
-class SHViT(Adapter):
+class SHViT(AnySize):
     """SHViT: channels first; a feed-forward block on both sides of each downsampling."""
 
     family = "shvit"

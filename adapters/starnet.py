@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
-class StarNet(Adapter):
+class StarNet(AnySize):
     """StarNet: channels first, images of any size; a neuron is the product of an activated and a linear one."""
 
     family = "starnet"

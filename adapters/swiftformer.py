@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from timm.models.swiftformer import SwiftFormer as TimmSwiftFormer
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.stages import blocks_of
+from captum_vit_adapters.from_timm import AnySize, blocks_of
 
 
-class SwiftFormer(Adapter):
+class SwiftFormer(AnySize):
     """SwiftFormer: channels first; convolutional blocks, and one with additive attention at the end of each stage."""
 
     family = "swiftformer"

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from timm.models.tiny_vit import TinyVit
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.from_timm import AnySize
 
 
-class TinyViT(Adapter):
+class TinyViT(AnySize):
     """TinyViT: convolutional blocks in the first stage, channels first; tokens without prefix in the others."""
 
     family = "tiny_vit"
