@@ -46,15 +46,16 @@ def draft(
     from captum_vit.loading.build import build, sketch
     from captum_vit.models import available
 
-    found = discover(sketch(model).model, size)
-    with stderr().status(f"Testing the order of cells of {escape(model)} ..." if order else "Drafting ..."):
-        network = build(model, random_weights=model not in available()).model if order else sketch(model).model
-        drafted = write(network, found, by=f"captum-vit draft {model}", order=order)
+    bare = sketch(model).model
     if out is None:
-        out = Path(f"captum_vit_{re.sub(r'[^a-z0-9_]', '', type(network).__name__.lower())}.py")
+        out = Path(f"captum_vit_{re.sub(r'[^a-z0-9_]', '', type(bare).__name__.lower())}.py")
         check_output(out, SUFFIXES)
     if out.exists():
         raise OutputError(f"{out} is there already, and may have been edited; name another file with --out")
+    found = discover(bare, size)
+    with stderr().status(f"Testing the order of cells of {escape(model)} ..." if order else "Drafting ..."):
+        network = build(model, random_weights=model not in available()).model if order else bare
+        drafted = write(network, found, by=f"captum-vit draft {model}", order=order)
     with replacing(out) as partial:
         partial.write_text(drafted.text, encoding="utf-8")
     stdout().print(f"{escape(str(out))}: {len(found.sites)} sites. Order of the cells: {escape(drafted.order)}.")

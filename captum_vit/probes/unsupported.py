@@ -49,17 +49,17 @@ def advice(model: nn.Module, adapters: Iterable[Adapter]) -> str:
     adapters
         Those that are installed: another name is told only if one of them serves it.
     """
-    path = path_of(type(model))
     served = {kind if isinstance(kind, str) else path_of(kind) for adapter in adapters for kind in adapter.models}
     known = (
-        f'The same architecture is served as timm\'s: timm.create_model("{name}"), or another of its size, with the '
-        "weights that timm publishes. "
+        f'The architecture of {path} is served as timm\'s: timm.create_model("{name}"), or another of its size, with '
+        "the weights that timm publishes. "
+        for path in dict.fromkeys(path_of(type(module)) for module in model.modules())
         for pattern, kind, name in _ELSEWHERE
         if re.match(pattern, path) and f"timm.models.{kind}" in served
     )
     return next(known, "") + (
-        f"To adapt {path} itself, draft an adapter with captum_vit.draft(model) or `captum-vit draft MODEL`, check it, "
-        "and pass it: adapt(model, adapter=...)"
+        f"To adapt {path_of(type(model))} itself, draft an adapter with captum_vit.draft(model) or `captum-vit draft "
+        "MODEL`, check it, and pass it: adapt(model, adapter=...)"
     )
 
 
