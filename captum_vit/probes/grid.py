@@ -229,11 +229,17 @@ def _after(grid: PatchGrid, layer: Any) -> PatchGrid:
     kind = type(layer).__name__
     if isinstance(layer, nn.ConvTranspose2d | nn.Conv1d | nn.Conv3d):
         raise GridError(f"{kind} gives no coarser grid of patches; describe its cells by then()")
-    # Poolings have no common class, and timm has some of its own.
-    pools = "Pool2d" in kind and "Adaptive" not in kind and hasattr(layer, "kernel_size")
+    if "Pad2d" in kind:
+        left, right, top, bottom = layer.padding
+        if (left, top) != (right, bottom):
+            raise GridError(f"{kind} pads one side more than the other; describe its cells by then()")
+        return grid.then(1, 1, (top, left))
+    # Poolings have no common class, and timm has some of its own, one of which calls its kernel a filter.
+    size = getattr(layer, "kernel_size", getattr(layer, "filt_size", None))
+    pools = "Pool2d" in kind and "Adaptive" not in kind and size is not None
     if not (isinstance(layer, nn.Conv2d) or pools):
         return grid
-    kernel, stride = _pair(layer.kernel_size), _pair(layer.stride or layer.kernel_size)
+    kernel, stride = _pair(size), _pair(layer.stride or size)
     if kernel == stride == (1, 1):
         return grid
     dilation = _pair(getattr(layer, "dilation", 1))
