@@ -90,6 +90,14 @@ def test_a_model_is_left_as_it_was():
     assert not any(parameter.is_meta or not parameter.requires_grad for parameter in model.parameters())
 
 
+def test_blocks_on_the_way_to_patches_are_left_out_and_told():
+    with torch.device("meta"):
+        model = timm.create_model("vitamin_small_224").eval()
+    found = captum_vit.discover(model)
+    assert found.in_stem[0] == "patch_embed.backbone.stages.0.0"
+    assert "6 blocks inside of the stem are left out" in captum_vit.draft(model, found).text
+
+
 # --- models of one's own
 
 
@@ -171,6 +179,39 @@ def test_how_an_activation_lies_is_told(kind, expected):
     (site,) = found.sites
     assert told(site) == ("block", 48, *expected)
     assert (site.reads, site.grid((24, 40)), found.stem) == ("block.ffn.fc2", (3, 5), "embed")
+
+
+class Stages(nn.Module):
+    """The first stage gets the image and holds both the patch embedding and blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList([OneBlock(), Block(Mlp(12, 48)), Block(Mlp(12, 48))])
+
+    def forward(self, images):
+        for stage in self.stages:
+            images = stage(images)
+        return images
+
+
+def test_a_stage_that_gets_the_image_is_no_stem():
+    found = captum_vit.discover(Stages(), 32)
+    assert [site.name for site in found.sites] == ["stages.0.block", "stages.1", "stages.2"]
+    assert (found.stem, found.in_stem) == ("stages.0.embed", ())
+
+
+class Shuffled(OneBlock):
+    """Tokens in blocks of 2 × 2, as in mask units."""
+
+    def tokens(self, images):
+        cells = self.embed(images).unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+        return cells.permute(0, 2, 4, 3, 5, 1).reshape(len(images), -1, 12)
+
+
+def test_an_order_that_no_shape_shows_is_told():
+    found = captum_vit.discover(Shuffled(), 32)
+    assert told(found.sites[0]) == told(captum_vit.discover(OneBlock(), 32).sites[0])
+    assert found.doubts == ("block: the cells are in another order than that of rows, which the layout does not say",)
 
 
 def test_tokens_that_nothing_was_seen_to_put_there_are_a_doubt():

@@ -147,6 +147,8 @@ def _to_check(found: Discovery) -> list[str]:
         doubts.append("Steps that stand as numbers (then, then_same, resized) were told from numbers of tokens.")
     if any(site.prefix_tokens for site in found.sites):
         doubts.append("Numbers of prefix tokens are this variant's; read them off the model where they vary.")
+    if found.in_stem:
+        doubts.append(f"{len(found.in_stem)} blocks inside of the stem are left out, the first {found.in_stem[0]}.")
     for shape, names in found.left_out.items():
         doubts.append(f"{names} left out, with {shape} there, which forms no grid that could be told.")
     doubts.append("Is every feed-forward block there, and no other? Blocks fused with attention are not seen.")

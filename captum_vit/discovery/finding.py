@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from captum_vit.discovery.steps import GridStep
 from captum_vit.discovery.trace import Trace, trace, twin
 from captum_vit.errors import ArgumentError, UnsupportedModelError
 from captum_vit.probes.grid import PatchGrid, Size
+
+# What packages call the module that cuts the image into patches. Others that get the image are trunks and stages.
+_STEM = re.compile(r"(stem|embed\w*)(\.\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,15 @@ class Discovery:
         (height, width) of the images that were traced: the second only where the model takes another size.
     unclear
         Names of feed-forward blocks whose activations form no grid that could be told, with their shapes.
+    in_stem
+        Names of those inside of the stem, which are taken for a part of it: convolutions on the way to patches.
     """
 
     sites: tuple[FoundSite, ...]
     stem: str | None
     image_sizes: tuple[Size, ...]
     unclear: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    in_stem: tuple[str, ...] = ()
 
     @property
     def left_out(self) -> dict[tuple[int, ...], str]:
@@ -127,7 +134,7 @@ prefix_tokens=1, suffix_tokens=0, doubts=()))
     if len(found) == 2 and [p.second.path for p in found[0]] != [p.second.path for p in found[1]]:
         traces, found = traces[:1], found[:1]
     stem = _stem(traces[0], found[0])
-    # What a convolutional stem computes on its way to patches are no blocks of the model.
+    in_stem = [pair for pair in found[0] if _is_in(pair.second.path, stem)]
     found = [[pair for pair in some if not _is_in(pair.second.path, stem)] for some in found]
     sites, unclear = [], []
     called = names.names(model, found[0])
@@ -138,7 +145,13 @@ prefix_tokens=1, suffix_tokens=0, doubts=()))
             unclear.append((name, pair.second.shape))
         else:
             sites.append(_site(name, pair, how))
-    return Discovery(tuple(sites), stem, tuple(each.image_size for each in traces), tuple(unclear))
+    return Discovery(
+        tuple(sites),
+        stem,
+        tuple(each.image_size for each in traces),
+        tuple(unclear),
+        tuple(names.names(model, in_stem)),
+    )
 
 
 def _site(name: str, pair: Pair, how: Lie) -> FoundSite:
@@ -180,9 +193,12 @@ def _checked(image_size: int | Size | None, model: nn.Module) -> Size:
 
 
 def _stem(trace: Trace, found: list[Pair]) -> str | None:
-    """The outermost module that gets the image and is no trunk: it holds less than half of what was found."""
-    held = {path: sum(_is_in(pair.second.path, path) for pair in found) for path in trace.entered}
-    return next((path for path, sites in held.items() if path and 2 * sites < max(1, len(found))), None)
+    """The outermost module that gets the image and holds no site; one that is called a stem may hold a few."""
+    for path in trace.entered:
+        held = sum(_is_in(pair.second.path, path) for pair in found)
+        if path and (held == 0 or (_STEM.search(path) and 2 * held < len(found))):
+            return path
+    return None
 
 
 def _is_in(path: str, outer: str | None) -> bool:
