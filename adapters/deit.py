@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from timm.models.vision_transformer import (
     DiffParallelScalingBlock,
@@ -27,11 +28,9 @@ class DeiT(Adapter):
         grid = patch_grid(model.patch_embed)
         for i, block in enumerate(model.blocks):
             last = i == len(model.blocks) - 1
-            for name, reads, units in hidden(f"blocks.{i}", block):
+            for described in hidden(f"blocks.{i}", block):
                 yield feed_forward(
-                    name,
-                    reads=reads,
-                    units=units,
+                    **described,
                     grid=grid,
                     prefix_tokens=model.num_prefix_tokens,
                     reaches_output=not (last and model.global_pool == "token"),
@@ -44,15 +43,17 @@ def patch_grid(patch_embed: nn.Module) -> PatchGrid:
     return PatchGrid.patches((height, width), ceil=getattr(patch_embed, "dynamic_img_pad", False))
 
 
-def hidden(name: str, block: nn.Module) -> Iterable[tuple[str, nn.Module, int | None]]:
-    """Name, reading module and, where the module does not tell it, width of a block's hidden activations."""
+def hidden(name: str, block: nn.Module) -> Iterable[dict[str, Any]]:
+    """Where a block's hidden activations are, in the words of :func:`feed_forward`."""
     if isinstance(block, ParallelThingsBlock):
-        return [(f"{name}.ffns.{j}", second_linear(name, ffn.mlp), None) for j, ffn in enumerate(block.ffns)]
+        return [{"name": f"{name}.ffns.{j}", "reads": second_linear(name, ffn.mlp)} for j, ffn in enumerate(block.ffns)]
     if isinstance(block, ParallelScalingBlock | DiffParallelScalingBlock):
         # Their output projection may be fused with the attention's and then reads both at once; the dropout just
         # before it reads the hidden activation alone.
-        return [(name, block.mlp_drop, block.in_split[0])]
-    return [(name, second_linear(name, block.mlp), None)]
+        return [
+            {"name": name, "reads": block.mlp_drop, "units": block.in_split[0], "activation": block.mlp_act},
+        ]
+    return [{"name": name, "reads": second_linear(name, block.mlp)}]
 
 
 def second_linear(name: str, mlp: nn.Module) -> nn.Module:

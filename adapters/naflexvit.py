@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
 from captum_vit_adapters.deit import hidden
+from captum_vit_adapters.from_timm import AnySize
 
 
-class NaFlexViT(Adapter):
+class NaFlexViT(AnySize):
     """NaFlexViT (SigLIP 2, RADIO): images ``(B, 3, H, W)`` of any multiple of the patch; none of patches cut before."""
 
     family = "naflexvit"
@@ -20,11 +21,9 @@ class NaFlexViT(Adapter):
         grid = PatchGrid.patches(model.embeds.patch_size, ceil=model.embeds.dynamic_img_pad)
         for i, block in enumerate(model.blocks):
             last = i == len(model.blocks) - 1
-            for name, reads, units in hidden(f"blocks.{i}", block):
+            for described in hidden(f"blocks.{i}", block):
                 yield feed_forward(
-                    name,
-                    reads=reads,
-                    units=units,
+                    **described,
                     grid=grid,
                     prefix_tokens=model.num_prefix_tokens,
                     reaches_output=not (last and model.global_pool == "token"),

@@ -13,7 +13,7 @@ from captum._utils.models.linear_model import SkLearnRidge
 from torch import Tensor
 
 from captum_vit.checks import check_adapted, image_batch, place_in_grid, shortly
-from captum_vit.errors import MethodError
+from captum_vit.errors import ImageSizeError, MethodError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.recording import recording
 from captum_vit.probes.site import Site
@@ -122,6 +122,8 @@ def attribute(
         # Captum would set requires_grad on the caller's tensor for a while, and say so in a warning.
         with recording():
             attributions: Tensor = explainer.attribute(images.detach().clone().requires_grad_(), **settings)
+    except ImageSizeError:
+        raise
     except AssertionError as error:  # how Captum refuses an input
         raise MethodError(f'Captum\'s "{method}" cannot be applied here: {error}') from error
     return attributions.detach()

@@ -39,6 +39,10 @@ class OrderError(CaptumViTError, AssertionError):
     """The cells of a site look elsewhere than its grid says."""
 
 
+class RedirectError(CaptumViTError):
+    """Gradients cannot be redirected at a site, as no activation function is known there."""
+
+
 class RecomputationError(CaptumViTError):
     """A pass would stop, or a gradient be taken, inside activation checkpointing, which runs layers again."""
 

@@ -38,6 +38,7 @@ CHANGES = {
     "penalty": TotalVariation(0.0006),
     "schedule": "constant",
     "finish": "best",
+    "redirect": 0.5,
 }
 
 
@@ -141,6 +142,7 @@ def test_what_has_no_content_is_told():
         ({"optimizer": torch.optim.Adam}, r"optimizer should be data, such as Adam\(lr=0.05\)"),
         ({"schedule": "linear"}, "schedule should be constant or cosine"),
         ({"finish": "first"}, "finish should be last or best"),
+        ({"redirect": 1.5}, "redirect should be a share of the steps; it is 1.5"),
     ],
 )
 def test_a_recipe_of_something_else_is_told_at_once(changes, message):

@@ -80,6 +80,7 @@ class RenderLoop:
     @recording()
     def _step(self, step: int) -> None:
         recipe = self.plan.recipe
+        self.losses.redirect(step < recipe.redirect * self.plan.steps)
         views = Views.of(self.images()[:, None])
         for number, stage in enumerate(self.stages):
             views = stage.apply(views, self.draws.at(step, number + 1))

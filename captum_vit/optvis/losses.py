@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 from types import TracebackType
@@ -117,6 +118,15 @@ class Losses(Protocol):
         """Losses ``(N,)`` on ``inputs`` (N * copies, 3, H, W), which hold the targets' copies in order."""
         ...
 
+    def redirect(self, on: bool) -> None:
+        """Let gradients pass by the activation functions of the targets' own sites, or no longer."""
+        ...
+
+    @property
+    def redirected(self) -> frozenset[str]:
+        """Names of the sites at which gradients were redirected."""
+        ...
+
 
 def losses_of(vit: AdaptedModel, targets: Sequence[Target], images: Callable[[], Tensor]) -> Losses:
     """What computes the losses of the targets.
@@ -149,6 +159,15 @@ class NeuronLosses:
         ]
         self._collect = vit.collector({site.name for site, _ in self.groups})
         self._rows: dict[int, list[Tensor]] = {}
+        # An image's gradient is redirected at its own neuron's site only, where that is known to have a silencer.
+        own = {
+            name: torch.tensor([site.name == name for site, _ in neurons], device=device)
+            for name in {site.name for site, _ in neurons if site.activation is not None}
+        }
+        self._redirect = vit.redirect(own, own) if own else None
+        if self._redirect is not None:
+            self._redirect.on = False
+        self._hooked = ExitStack()
 
     def __enter__(self) -> NeuronLosses:
         return self
@@ -156,7 +175,23 @@ class NeuronLosses:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is hooked."""
+        """Take the hooks off, if there are any."""
+        self._hooked.close()
+
+    def redirect(self, on: bool) -> None:
+        """See :class:`Losses`."""
+        if self._redirect is None or on == self._redirect.on:
+            return
+        self._redirect.on = on
+        if on:
+            self._hooked.enter_context(self._redirect)
+        else:
+            self._hooked.close()
+
+    @property
+    def redirected(self) -> frozenset[str]:
+        """Names of the sites at which gradients were redirected."""
+        return frozenset(self._redirect.reached if self._redirect else ())
 
     def __call__(self, inputs: Tensor, copies: int) -> Tensor:
         """See :class:`Losses`."""
@@ -191,6 +226,14 @@ class ObjectiveLosses:
     ) -> None:
         """Take the hooks off."""
         self.layers.__exit__(kind, error, trace)
+
+    def redirect(self, on: bool) -> None:
+        """An objective has no site of its own: its gradients are as they are."""
+
+    @property
+    def redirected(self) -> frozenset[str]:
+        """See :class:`NeuronLosses`."""
+        return frozenset()
 
     def __call__(self, inputs: Tensor, copies: int) -> Tensor:
         """See :class:`Losses`."""

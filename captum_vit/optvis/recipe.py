@@ -48,6 +48,9 @@ class Recipe(Offered):
         The learning rate over the steps: as it is, or falling to zero along half a cosine.
     finish
         The finished image: the last one, or the one with the larger activation of the last and the best so far.
+    redirect
+        Share of the steps, from the first on, in which a neuron's gradient passes by its activation function where that
+        would silence it; see :class:`captum_vit.probes.redirect.Redirect`.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class Recipe(Offered):
     penalty: Penalty | Callable[[Tensor], Tensor] | None = None
     schedule: Literal["constant", "cosine"] = "constant"
     finish: Literal["last", "best"] = "last"
+    redirect: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.transforms, list):
@@ -86,6 +90,9 @@ class Recipe(Offered):
                 raise RecipeError(
                     f'recipe "{self.name}": {field} should be {" or ".join(choices)}; it is {getattr(self, field)!r}'
                 )
+
+        if not 0 <= self.redirect <= 1:
+            raise RecipeError(f'recipe "{self.name}": redirect should be a share of the steps; it is {self.redirect!r}')
 
     @property
     def sha256(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import TracebackType
@@ -31,6 +31,7 @@ from captum_vit.probes.neuron import Neuron
 from captum_vit.probes.output import taken
 from captum_vit.probes.preprocessing import Preprocessing
 from captum_vit.probes.probe import Probe
+from captum_vit.probes.redirect import Redirect
 from captum_vit.probes.site import Site
 
 # Of a list of addresses, for messages.
@@ -373,6 +374,57 @@ class AdaptedModel(nn.Module):
         if not hooks.is_installed(self.model, self._pass):
             raise CaptumViTError(f"{self.model_name} was restored and has no probes; adapt it again")
         return partial(self._pass.until, wanted, listener)
+
+    @contextmanager
+    def redirected(self, names: str | Iterable[str]) -> Iterator[None]:
+        """Context in which gradients at some sites pass by the activation function where its input is negative.
+
+        What a pass gives is exact. A neuron that its activation function silences gets a gradient that leads out of
+        silence, in any loop: Lucent's own, or another.
+
+        Parameters
+        ----------
+        names
+            Name of a site, or several.
+
+        Raises
+        ------
+        AddressError
+            There is no such site.
+        RedirectError
+            A site has no activation function that is known.
+
+        Examples
+        --------
+        >>> import timm, torch
+        >>> vit = adapt(timm.create_model("deit_tiny_patch16_224").eval())
+        >>> images = torch.rand(1, 3, 224, 224, requires_grad=True)
+        >>> with vit.redirected("blocks.5"):
+        ...     vit.neuron("blocks.5:42")(images).sum().backward()
+        """
+        with self.redirect(names) as redirect:
+            yield
+            redirect.check()
+
+    def redirect(self, names: str | Iterable[str], rows: Mapping[str, Tensor] | None = None) -> Redirect:
+        """What :meth:`redirected` enters, for a loop that switches it on and off, and for some images of a batch only.
+
+        Parameters
+        ----------
+        names
+            Name of a site, or several.
+        rows
+            By site, which images of a batch it is for, ``(B,)`` of booleans on their device; all when not given.
+
+        Raises
+        ------
+        AddressError, RedirectError
+            As for :meth:`redirected`.
+        """
+        asked = [names] if isinstance(names, str) else some("names", names, '["blocks.5"]', AddressError)
+        wanted = {self.site(name).name for name in asked}
+        inner = [site for site in self._path.sites if site.name in wanted]
+        return Redirect(inner, self._pass, self.model_name, rows)
 
     def restore(self) -> None:
         """Take the probes off the model's path; the model is then as it was before :func:`adapt`."""

@@ -24,6 +24,7 @@ from captum_vit.probes.entrance import Entrance, preprocessing_of
 from captum_vit.probes.grid import Size
 from captum_vit.probes.plugins import Registered, registry
 from captum_vit.probes.preprocessing import Preprocessing
+from captum_vit.probes.redirect import activation_of
 from captum_vit.probes.site import Site
 
 
@@ -159,7 +160,7 @@ def _describe(registered: Registered, model: nn.Module) -> tuple[tuple[Site, ...
     """The model's sites and the module that receives its image, as its adapter tells; a wrong tale is told apart."""
     adapter = registered.adapter
     blame = f'adapter "{adapter.family}" of distribution "{registered.distribution}"'
-    sites = tuple(adapter.sites(model))
+    sites = tuple(replace(site, activation=activation_of(model, site)) for site in adapter.sites(model))
     if not sites:
         raise PluginError(f"{blame} lists no site in {type(model).__name__}; it should yield its feed-forward blocks")
     if twice := [name for name, count in Counter(site.key for site in sites).items() if count > 1]:

@@ -188,6 +188,7 @@ class Path:
         self.stem_place = next(path for path, module in model.named_modules() if module is stem)
         self.model_name = model_name
         self.forward_pass = ForwardPass()
+        self.sites = tuple(sites)
         hooks: dict[tuple[nn.Module, type], InputHook | OutputHook] = {}
         for site in sites:
             kind: type[InputHook | OutputHook] = InputHook if site.writes is None else OutputHook

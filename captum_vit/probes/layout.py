@@ -74,6 +74,11 @@ class Layout:
         cells = {*self._shows[2], *self._shows[3]}
         return next((axis for axis, group in enumerate(self._lies) if set(group) == cells), None)
 
+    @cached_property
+    def batch_axis(self) -> int:
+        """The axis that holds the images of a batch, outermost where it holds more."""
+        return next(axis for axis, group in enumerate(self._lies) if self._shows[0][0] in group)
+
     def fits(self, shape: Sequence[int], units: int, grid: Size) -> bool:
         """Whether an activation of that shape holds so many units on such a grid."""
         lengths = self._lengths(units, grid)

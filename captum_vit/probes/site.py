@@ -39,6 +39,9 @@ class Site:
         The module whose input is the activation; None where it is what ``writes`` gives.
     writes
         The module whose output is the activation; None where it is what ``reads`` gets.
+    activation
+        The module that computes the block's activation function (of the gate, in a gated block); None where none is
+        known.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Site:
     reaches_output: bool = field(repr=False, default=True)
     reads: nn.Module | None = field(repr=False, compare=False, default=None, kw_only=True)
     writes: nn.Module | None = field(repr=False, compare=False, default=None, kw_only=True)
+    activation: nn.Module | None = field(repr=False, compare=False, default=None, kw_only=True)
 
     @property
     def prefix_tokens(self) -> int:
@@ -98,6 +102,7 @@ def feed_forward(
     *,
     reads: nn.Module | None = None,
     writes: nn.Module | None = None,
+    activation: nn.Module | None = None,
     grid: PatchGrid,
     layout: str = TOKENS,
     axes: Mapping[str, int] | None = None,
@@ -117,6 +122,9 @@ def feed_forward(
         when their grids differ (CoaT).
     writes
         In its place, a module that gives the activation: what a ConvNet's block hands on.
+    activation
+        The module that computes the block's activation function, by which gradients are redirected (of the gate, in a
+        gated block). Where it is not given, the last one that the block registers before ``reads`` is taken.
     grid
         From pixels to this block's cells.
     layout
@@ -157,4 +165,4 @@ def feed_forward(
         described = Layout(layout, tuple((axes or {}).items()), prefix_tokens, suffix_tokens)
     except LayoutError as error:
         raise LayoutError(f'site "{name}": {error}') from None
-    return Site(name, units, grid, described, reaches_output, reads=reads, writes=writes)
+    return Site(name, units, grid, described, reaches_output, reads=reads, writes=writes, activation=activation)

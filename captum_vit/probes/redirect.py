@@ -1,0 +1,215 @@
+"""Redirected gradients: a neuron that an activation function silences gets a gradient that leads out of silence."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from captum_vit.errors import RedirectError
+from captum_vit.probes.forward_pass import ForwardPass
+from captum_vit.probes.site import Site
+
+
+class Redirect:
+    """Context in which gradients at some sites go past the activation function wherever its input is negative.
+
+    The forward pass is exact. On the way back the derivative of the activation function is one where its input is
+    negative; GELU's and SiLU's are negative there or nearly zero, and ReLU's is zero, so that a neuron which starts
+    there is led to silence or not at all. Lucid does so with InceptionV1's ReLU in the first steps of a render (Olah et
+    al. 2017). In a gated block it is the gate that is redirected.
+
+    Attributes
+    ----------
+    on
+        Whether gradients are redirected now.
+    reached
+        Names of the sites at which they were.
+
+    Parameters
+    ----------
+    sites
+        The sites.
+    forward_pass
+        What tells the size of the image, by which sites that share a module are told apart.
+    model_name
+        What messages call the model.
+    rows
+        By site, which images of a batch it is for, ``(B,)`` of booleans on their device; all when not given.
+
+    Raises
+    ------
+    RedirectError
+        A site has no activation module that is known.
+    """
+
+    def __init__(
+        self,
+        sites: Iterable[Site],
+        forward_pass: ForwardPass,
+        model_name: str,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.on = True
+        self.reached: set[str] = set()
+        self.model_name = model_name
+        self._rows = rows
+        self._thread: int | None = None
+        by_module: dict[nn.Module, list[Site]] = {}
+        for site in sites:
+            if site.activation is None:
+                raise _unknown(site.name, model_name)
+            by_module.setdefault(site.activation, []).append(site)
+        self._hooks = [_RedirectHook(self, module, own, forward_pass) for module, own in by_module.items()]
+
+    def __enter__(self) -> Redirect:
+        self._thread = threading.get_ident()
+        for hook in self._hooks:
+            hook.put_on()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for hook in self._hooks:
+            hook.take_off()
+
+    def check(self) -> None:
+        """Make sure that gradients were redirected at every site that ran.
+
+        Raises
+        ------
+        RedirectError
+            What is taken for a site's activation function does not give its hidden activation.
+        """
+        for hook in self._hooks:
+            if hook.called and not self.reached & {site.name for site in hook.sites}:
+                raise _unknown(hook.sites[0].name, self.model_name)
+
+    def concerns_this_thread(self) -> bool:
+        """Whether it is on, in the thread that entered the context: a model's hooks are seen by all."""
+        return self.on and self._thread == threading.get_ident()
+
+    def rows(self, site: Site) -> Tensor | None:
+        """Which images of a batch it is for at a site; None: all."""
+        return None if self._rows is None else self._rows[site.name]
+
+
+def _unknown(name: str, model_name: str) -> RedirectError:
+    return RedirectError(
+        f'no activation function is known at "{name}" in {model_name}, so gradients cannot be redirected there; an '
+        "adapter names it with feed_forward(..., activation=block.mlp.act)"
+    )
+
+
+class _RedirectHook:
+    """A pair of hooks on one activation module."""
+
+    def __init__(self, redirect: Redirect, module: nn.Module, sites: Sequence[Site], forward_pass: ForwardPass) -> None:
+        self.redirect = redirect
+        self.module = module
+        self.sites = sites
+        self.forward_pass = forward_pass
+        self.called = False
+        self._input: Tensor | None = None
+        self._handles: list[RemovableHandle] = []
+
+    def put_on(self) -> None:
+        """Hook the module."""
+        self._handles = [
+            self.module.register_forward_pre_hook(self._before),
+            self.module.register_forward_hook(self._after),
+        ]
+
+    def take_off(self) -> None:
+        """Leave the module as it was."""
+        self._input = None
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _before(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if not self.redirect.concerns_this_thread():
+            return None
+        self.called = True
+        self._input = args[0]
+        # What is computed in place would be gone afterwards.
+        return (args[0].clone(), *args[1:]) if getattr(module, "inplace", False) else None
+
+    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        before, self._input = self._input, None
+        if before is None:
+            return None
+        site = self._arrived(before)
+        if site is None:
+            return None
+        self.redirect.reached.add(site.name)
+        negative = before.detach() < 0
+        if (rows := self.redirect.rows(site)) is not None:
+            negative &= _along_the_batch(rows, site, before)
+        redirected: Tensor = _PastActivation.apply(before, output, negative)
+        return redirected
+
+    def _arrived(self, activation: Tensor) -> Site | None:
+        """The site that the module now computes for; None if it is another than those asked for."""
+        size, shape = self.forward_pass.image_size, tuple(activation.shape)
+        if size is None:
+            return None
+        return next((site for site in self.sites if site.layout.fits(shape, site.units, site.grid(size))), None)
+
+
+class _PastActivation(torch.autograd.Function):
+    """What an activation function gave; gradients pass by it where its input is negative."""
+
+    @staticmethod
+    def forward(ctx: Any, before: Tensor, after: Tensor, negative: Tensor) -> Tensor:
+        """The output, as it is."""
+        ctx.save_for_backward(negative)
+        return after.view_as(after)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        """To the input where that is negative, and to the output where it is not."""
+        (negative,) = ctx.saved_tensors
+        return gradient.masked_fill(~negative, 0), gradient.masked_fill(negative, 0), None
+
+
+def _along_the_batch(rows: Tensor, site: Site, activation: Tensor) -> Tensor:
+    """Rows of a batch as they lie in an activation, to be broadcast over its other axes."""
+    axis = site.layout.batch_axis
+    times = activation.shape[axis] // len(rows)
+    lying = rows if times == 1 else rows.repeat_interleave(times)
+    return lying.view([-1 if each == axis else 1 for each in range(activation.ndim)])
+
+
+def activation_of(model: nn.Module, site: Site) -> nn.Module | None:
+    """The activation function of a block: what its adapter names, or the last one registered before ``reads``.
+
+    It is looked for in the smallest module around ``reads`` that has any, and no farther than in the block itself.
+    """
+    if site.activation is not None or site.reads is None:
+        return site.activation
+    try:
+        block = model.get_submodule(site.name)
+    except AttributeError:  # a name of its own
+        return None
+    place = next((path for path, module in block.named_modules() if module is site.reads), "")
+    while place:
+        place = place.rpartition(".")[0]
+        modules = list(block.get_submodule(place).modules())
+        if found := [module for module in modules[: modules.index(site.reads)] if _is_activation(module)]:
+            return found[-1]
+    return None
+
+
+def _is_activation(module: nn.Module) -> bool:
+    """Whether a module is an activation function, as torch, timm and transformers name the homes of theirs."""
+    return (
+        "activation" in type(module).__module__
+        and not isinstance(module, nn.MultiheadAttention | nn.Softmax | nn.Softmax2d | nn.LogSoftmax)
+        and "igmoid" not in type(module).__name__
+    )
