@@ -8,7 +8,7 @@ from timm.models.cait import Cait
 from timm.models.xcit import Xcit
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.from_timm import AnySize
+from captum_vit_adapters.any_size import AnySize
 
 
 class CaiT(Adapter):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from timm.models.davit import DaVit
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.from_timm import AnySize
+from captum_vit_adapters.any_size import AnySize
 
 
 class DaViT(AnySize):

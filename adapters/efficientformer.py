@@ -8,7 +8,7 @@ from timm.models.efficientformer import EfficientFormer as TimmEfficientFormer
 from timm.models.efficientformer_v2 import EfficientFormerV2 as TimmEfficientFormerV2
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.from_timm import blocks_of, layout_read_by
+from captum_vit_adapters.stages import blocks_of, layout_read_by
 
 
 class EfficientFormer(Adapter):

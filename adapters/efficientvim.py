@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.from_timm import AnySize
+from captum_vit_adapters.any_size import AnySize
 
 
 class EfficientViM(AnySize):

@@ -8,7 +8,7 @@ from timm.models.efficientvit_mit import EfficientVit, EfficientVitBlock, Effici
 from timm.models.efficientvit_msra import ConvMlp, EfficientVitMsra, PatchMerging
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.from_timm import AnySize
+from captum_vit_adapters.any_size import AnySize
 
 
 class EfficientViT(AnySize):

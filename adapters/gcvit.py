@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from timm.models.gcvit import GlobalContextVit
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.from_timm import blocks_of
+from captum_vit_adapters.stages import blocks_of
 
 
 class GCViT(Adapter):

@@ -8,7 +8,7 @@ from timm.models.hiera import Hiera as TimmHiera
 from timm.models.hieradet_sam2 import HieraDet as TimmHieraDet
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.from_timm import AnySize
+from captum_vit_adapters.any_size import AnySize
 
 
 class Hiera(Adapter):

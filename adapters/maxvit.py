@@ -15,7 +15,7 @@ from timm.models.maxxvit import (
 )
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.from_timm import layout_read_by
+from captum_vit_adapters.stages import layout_read_by
 
 CONVOLUTIONAL = (MbConvBlock, ConvNeXtBlock)
 ATTENTION = (TransformerBlock2d, PartitionAttention2d, PartitionAttentionCl, ParallelPartitionAttention)

@@ -9,7 +9,7 @@ from timm.models.mobilevit import MobileVitBlock, MobileVitV2Block
 from torch import nn
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.from_timm import AnySize
+from captum_vit_adapters.any_size import AnySize
 
 
 class MobileViT(AnySize):

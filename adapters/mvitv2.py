@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from timm.models.mvitv2 import MultiScaleVit
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.from_timm import AnySize
+from captum_vit_adapters.any_size import AnySize
 
 
 class MViTv2(AnySize):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.any_size import AnySize
 from captum_vit_adapters.deit import hidden
-from captum_vit_adapters.from_timm import AnySize
 
 
 class NaFlexViT(AnySize):

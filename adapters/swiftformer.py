@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from timm.models.swiftformer import SwiftFormer as TimmSwiftFormer
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.from_timm import AnySize, blocks_of
+from captum_vit_adapters.any_size import AnySize
+from captum_vit_adapters.stages import blocks_of
 
 
 class SwiftFormer(AnySize):
