@@ -237,7 +237,7 @@ def _after(grid: PatchGrid, layer: Any) -> PatchGrid:
     # Poolings have no common class, and timm has some of its own, one of which calls its kernel a filter.
     size = getattr(layer, "kernel_size", getattr(layer, "filt_size", None))
     pools = "Pool2d" in kind and "Adaptive" not in kind and size is not None
-    if not (isinstance(layer, nn.Conv2d) or pools):
+    if not (isinstance(layer, nn.Conv2d) or kind == "CondConv2d" or pools):
         return grid
     kernel, stride = _pair(size), _pair(layer.stride or size)
     if kernel == stride == (1, 1):
@@ -245,7 +245,7 @@ def _after(grid: PatchGrid, layer: Any) -> PatchGrid:
     dilation = _pair(getattr(layer, "dilation", 1))
     kernel = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
     padding = getattr(layer, "padding", 0)
-    if "Same" in kind or padding == "same":
+    if "Same" in kind or padding == "same" or getattr(layer, "dynamic_padding", False):
         return grid.then_same(kernel, stride)
     return grid.then(kernel, stride, 0 if padding == "valid" else padding, getattr(layer, "ceil_mode", False))
 
