@@ -25,15 +25,18 @@ class DeiT(Adapter):
 
     def sites(self, model: VisionTransformer) -> Iterator[Site]:
         """One site a block; one for each parallel feed-forward of a block that has several."""
-        grid = patch_grid(model.patch_embed)
+        grid, prefix_tokens = patch_grid(model.patch_embed), model.num_prefix_tokens
+        if getattr(model, "dist_token", None) is not None:
+            prefix_tokens = max(prefix_tokens, 2)  # DeiT's own subclass does not count its second token
         for i, block in enumerate(model.blocks):
             last = i == len(model.blocks) - 1
             for described in hidden(f"blocks.{i}", block):
                 yield feed_forward(
                     **described,
                     grid=grid,
-                    prefix_tokens=model.num_prefix_tokens,
-                    reaches_output=not (last and model.global_pool == "token"),
+                    prefix_tokens=prefix_tokens,
+                    # MAE's own subclass says False where it pools by the class token.
+                    reaches_output=not (last and model.global_pool in ("token", False)),
                 )
 
 
