@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.nn import functional
 
 from captum_vit.errors import LayoutError
 from captum_vit.probes.grid import Size
@@ -40,7 +41,7 @@ def of_image(images: Tensor) -> Tensor:
 
 
 def after(
-    operation: OpOverload, arguments: Sequence[Any], known: dict[int, Tensor], outputs: Sequence[Tensor]
+    operation: OpOverload, arguments: Sequence[Any], known: dict[int, Tensor | None], outputs: Sequence[Tensor]
 ) -> list[Tensor | None]:
     """The places of an operation's outputs; None where they cannot be told.
 
@@ -49,7 +50,7 @@ def after(
     operation, arguments
         The operation, and its arguments in order.
     known
-        Places of those of them that have some, by ``id``.
+        Places of those of them that have some, by ``id``; None where an argument came from the image and lost its own.
     outputs
         What it gave.
     """
@@ -59,7 +60,7 @@ def after(
     found: list[Tensor | None] = []
     for places, output in zip(moved, outputs, strict=True):
         fits = places is not None and places.shape == output.shape
-        alike = (each for each in known.values() if elementwise and each.shape == output.shape)
+        alike = (each for each in known.values() if elementwise and each is not None and each.shape == output.shape)
         found.append(places if fits else next(alike, None))
     return found
 
@@ -90,13 +91,15 @@ def in_rows(places: Tensor, layout: Layout, grid: Size) -> bool | None:
 
 
 def _moved(
-    operation: OpOverload, arguments: Sequence[Any], known: dict[int, Tensor], outputs: Sequence[Tensor]
+    operation: OpOverload, arguments: Sequence[Any], known: dict[int, Tensor | None], outputs: Sequence[Tensor]
 ) -> list[Tensor | None]:
     """Places after an operation that moves, repeats, merges or leaves out elements."""
     name = operation.overloadpacket.__name__
     nothing: list[Tensor | None] = [None] * len(outputs)
     first = known.get(id(arguments[0])) if arguments else None
     if name in _MOVES:
+        if any(each is None for each in known.values()):
+            return nothing
         results = operation(*(_with_places(each, known) for each in arguments))
         return [*results] if isinstance(results, list | tuple) else [results]
     if name in _PRODUCTS:
@@ -110,6 +113,8 @@ def _moved(
         return [first]
     if name == "constant_pad_nd":
         return [torch.constant_pad_nd(first, arguments[1], NOWHERE)]
+    if name == "im2col":
+        return [functional.unfold(first.double() + 1, *arguments[1:]).int() - 1]
     if name in _REDUCTIONS and len(arguments) > 1 and not isinstance(arguments[1], Tensor):
         return [first.amin(arguments[1], keepdim=len(arguments) > 2 and bool(arguments[2])), *nothing[1:]]
     if (name == "convolution" or "pool2d" in name or name.startswith("upsample_")) and outputs[0].ndim == 4:
@@ -124,7 +129,7 @@ def _reshaped(places: Tensor, output: Tensor) -> Tensor | None:
         return places.reshape(output.shape) if places.numel() <= LARGEST else None
 
 
-def _with_places(argument: Any, known: dict[int, Tensor]) -> Any:
+def _with_places(argument: Any, known: dict[int, Tensor | None]) -> Any:
     if isinstance(argument, Tensor):
         places = known.get(id(argument))
         nowhere = torch.full((), NOWHERE, dtype=torch.int32).expand(argument.shape)

@@ -139,7 +139,7 @@ class _Follow(TorchDispatchMode):
             by, in_layer = self.inside[-1] if self.inside else ("", False)
             outputs = list(tensors(results))
             if not in_layer:  # whose places are told when it is left
-                known = {id(each): found for each, _ in inputs if (found := self.places.get(each)) is not None}
+                known = {id(each): self.places.get(each) for each, _ in inputs}
                 for result, found in zip(outputs, places.after(operation, args, known, outputs), strict=True):
                     if found is not None:
                         self.places[result] = found
