@@ -131,17 +131,16 @@ class _Told:
     """What a library's preprocessing says of itself, under whatever names."""
 
     def __init__(self, described: object) -> None:
+        described = _part(described, "image_processor") or described
         steps = getattr(described, "transforms", None)
         # The last of several steps has the last word: a crop after a resizing.
         self._sources = [described, *(reversed(steps) if isinstance(steps, list | tuple) else ())]
-        if (for_images := self.first("image_processor")) is not None:
-            self._sources = [for_images]
 
     def first(self, *names: str) -> Any:
         """The value of the first of these names that anything has, and that is not None."""
         for source in self._sources:
             for name in names:
-                value = source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+                value = _part(source, name)
                 if value is not None and not callable(value):
                     return value
         return None
@@ -172,3 +171,8 @@ class _Told:
         height, width = sides.get("height"), sides.get("width")
         square = sides.get("shortest_edge") or sides.get("longest_edge")
         return (height, width) if height and width else (square, square) if square else None
+
+
+def _part(source: object, name: str) -> Any:
+    """What a mapping or an object has under a name; None if nothing."""
+    return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
