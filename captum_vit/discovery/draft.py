@@ -102,7 +102,9 @@ def draft(
             f"no feed-forward block was found in {kind}: no linear layer or 1x1 convolution widens what it reads and "
             f"hands it, past no attention, to one that narrows it again{unclear}"
         )
-    text = next(text for loops in (True, False) if _says(text := _written(model, found, by, loops), model, found))
+    text = _written(model, found, by, loops=True)
+    if not _says(text, model, found):
+        text = _written(model, found, by, loops=False)
     adapter = _executed(text)
     holds, said = _order(model, adapter, found.image_sizes[0]) if order else (None, NOT_CHECKED)
     return Draft(text.replace(_order_words(NOT_CHECKED), _order_words(said)), adapter, said, holds)
@@ -175,9 +177,13 @@ def _executed(text: str) -> Adapter:
 
 def _says(text: str, model: nn.Module, found: Discovery) -> bool:
     """Whether a file, when it is run, lists the sites that were found."""
+    try:
+        sites = [*_executed(text).sites(model)]
+    except (AttributeError, IndexError, TypeError):  # lists of a package's own kind, which take no slices
+        return False
     told = [
         (site.name, site.reads, site.units, site.layout.pattern, site.prefix_tokens, site.suffix_tokens, site.grid)
-        for site in _executed(text).sites(model)
+        for site in sites
     ]
     at = model.get_submodule
     return told == [
