@@ -14,7 +14,7 @@ from captum_vit import Adapter, Preprocessing
 from captum_vit.errors import ArgumentError, UnsupportedModelError
 
 # Where releases and classes keep their blocks, and in a block the layer that reads the hidden activation.
-BLOCKS = ("encoder.layers", "encoder.layer", "model.layer", "transformer.layers", "layers", "blocks")
+BLOCKS = ("encoder.layers", "encoder.layer", "model.layer", "transformer.layers", "layers", "layer", "blocks")
 SECOND_LINEAR = (
     "mlp.fc2",
     "mlp.lin2",

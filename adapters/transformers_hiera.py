@@ -15,12 +15,12 @@ class TransformersHiera(FromTransformers):
     """Hiera: tokens that are pooled together are far apart in memory."""
 
     family = "transformers_hiera"
-    models = of("hiera.modeling_hiera.HieraModel")
+    models = of("hiera.modeling_hiera.HieraBackbone", "hiera.modeling_hiera.HieraModel")
     stem = "embeddings"
 
     def sites(self, model: nn.Module) -> Iterator[Site]:
         """One site a block; each pooling takes the outermost of the strides by which tokens are unrolled."""
-        grid, left = PatchGrid().through(model.embeddings), len(model.unroll_schedule)
+        grid, left = PatchGrid().through(model.embeddings), len(model.encoder.schedule[0][0])
         for i, stage in enumerate(model.encoder.stages):
             strides, _ = model.encoder.schedule[i]
             if len(strides) < left:

@@ -17,7 +17,9 @@ class TransformersSwin(FromTransformers):
     models = of(
         "donut.modeling_donut_swin.DonutSwinModel",
         "maskformer.modeling_maskformer_swin.MaskFormerSwinModel",
+        "swin.modeling_swin.SwinBackbone",
         "swin.modeling_swin.SwinModel",
+        "swinv2.modeling_swinv2.Swinv2Backbone",
         "swinv2.modeling_swinv2.Swinv2Model",
     )
     stem = "embeddings"
