@@ -39,6 +39,7 @@ CHANGES = {
     "schedule": "constant",
     "finish": "best",
     "redirect": 0.5,
+    "contenders": (RECIPES["fourier"], RECIPES["maco"]),
 }
 
 
@@ -141,7 +142,7 @@ def test_what_has_no_content_is_told():
         ({"transforms": lambda steps: ()}, "transforms should be a tuple of transforms"),
         ({"optimizer": torch.optim.Adam}, r"optimizer should be data, such as Adam\(lr=0.05\)"),
         ({"schedule": "linear"}, "schedule should be constant or cosine"),
-        ({"finish": "first"}, "finish should be last or best"),
+        ({"finish": "first"}, "finish should be last or best or steadiest"),
         ({"redirect": 1.5}, "redirect should be a share of the steps; it is 1.5"),
     ],
 )

@@ -15,6 +15,7 @@ from captum_vit.optvis.penalties import Penalty
 from captum_vit.optvis.plan import RenderPlan
 from captum_vit.optvis.randomness import Draws, stream_key
 from captum_vit.optvis.results import Render
+from captum_vit.optvis.robustness import six_views
 from captum_vit.optvis.views import Views
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.grid import Size
@@ -54,7 +55,7 @@ class RenderLoop:
         self.parameters = self._start().requires_grad_()
         self.descent = recipe.optimizer.descent(self.parameters)
         self.stages = stages(recipe.transforms)
-        self.best = self.parameters.detach().clone() if recipe.finish == "best" else None
+        self.best = self.parameters.detach().clone() if recipe.finish != "last" else None
         self.lowest = torch.full((len(targets),), torch.inf, device=device)
         self.history = torch.full((len(targets), plan.steps), torch.nan, device=device)
         self.finite = torch.ones_like(self.history, dtype=torch.bool)
@@ -145,15 +146,16 @@ class RenderLoop:
         """The results, after the last step."""
         first, images = self.decode(self._start()), self.images().detach()
         with self.losses:
-            starts, activations = (-self._losses(Views.of(each[:, None])) for each in (first, images))
+            starts = -self._losses(Views.of(first[:, None]))
+            activations, worst = self._judged(images)
             if self.best is not None:
                 best = self.decode(self.best)
-                reached = -self._losses(Views.of(best[:, None]))
-                better = reached > activations
-                activations = torch.where(better, reached, activations)
+                reached, steady = self._judged(best)
+                better = reached > activations if self.plan.recipe.finish == "best" else steady > worst
+                activations, worst = torch.where(better, reached, activations), torch.where(better, steady, worst)
                 images = torch.where(better[:, None, None, None], best, images)
         changes = (images - first).abs().amax(dim=(1, 2, 3))
-        numbers = torch.stack((activations, starts, changes), dim=1).tolist()
+        numbers = torch.stack((activations, starts, changes, worst), dim=1).tolist()
         pixels = images.permute(0, 2, 3, 1).float().cpu().numpy()
         history, finite = (-self.history).cpu().numpy(), self.finite.cpu()
         settings = self.plan.settings
@@ -164,12 +166,18 @@ class RenderLoop:
                 history=history[index].copy(),
                 activation=numbers[index][0],
                 start=numbers[index][1],
+                worst=numbers[index][3],
                 settings=settings,
-                problem=_problem(target, finite[index], history[index], *numbers[index]),
+                problem=_problem(target, finite[index], history[index], *numbers[index][:3]),
                 key=target.name if target.neuron is not None else target.sha256,
             )
             for index, target in enumerate(self.targets)
         ]
+
+    def _judged(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Activations ``(N,)`` of images, and of the worst of their six views."""
+        views = [-self._losses(Views.of(view[:, None])) for view in six_views(images)]
+        return -self._losses(Views.of(images[:, None])), torch.stack(views).amin(dim=0)
 
 
 def _problem(

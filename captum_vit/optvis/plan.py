@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, TypedDict
@@ -129,6 +129,17 @@ class RenderPlan:
                 "mean": list(vit.preprocessing.mean),
                 "std": list(vit.preprocessing.std),
             },
+        )
+
+    @cached_property
+    def contenders(self) -> tuple[RenderPlan, ...]:
+        """The plans that are carried out one after the other, which share the steps: this one, or the contenders'."""
+        rivals = self.recipe.contenders
+        if not rivals:
+            return (self,)
+        shares = [self.steps // len(rivals) + (number < self.steps % len(rivals)) for number in range(len(rivals))]
+        return tuple(
+            replace(self, recipe=rival, steps=steps) for rival, steps in zip(rivals, shares, strict=True) if steps
         )
 
     @cached_property

@@ -47,10 +47,14 @@ class Recipe(Offered):
     schedule
         The learning rate over the steps: as it is, or falling to zero along half a cosine.
     finish
-        The finished image: the last one, or the one with the larger activation of the last and the best so far.
+        The finished image: the last one; of the last and the best so far the one with the larger activation
+        (``"best"``), or the one whose worst of six views (shifts, zooms) excites more (``"steadiest"``).
     redirect
         Share of the steps, from the first on, in which a neuron's gradient passes by its activation function where that
         would silence it; see :class:`captum_vit.probes.redirect.Redirect`.
+    contenders
+        Recipes that share the steps; of the images that they make, the one is taken whose worst of six views excites
+        most. The fields of this one then say nothing but its name, steps and source.
 
     Raises
     ------
@@ -68,8 +72,9 @@ class Recipe(Offered):
     source: str
     penalty: Penalty | Callable[[Tensor], Tensor] | None = None
     schedule: Literal["constant", "cosine"] = "constant"
-    finish: Literal["last", "best"] = "last"
+    finish: Literal["last", "best", "steadiest"] = "last"
     redirect: float = 0.0
+    contenders: tuple[Recipe, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.transforms, list):
@@ -85,7 +90,7 @@ class Recipe(Offered):
                 f'TorchOptimizer(torch.optim.SGD, {{"lr": 1.0}}) of captum_vit.optvis.optimizers; it is '
                 f"{self.optimizer!r}"
             )
-        for field, choices in (("schedule", ("constant", "cosine")), ("finish", ("last", "best"))):
+        for field, choices in (("schedule", ("constant", "cosine")), ("finish", ("last", "best", "steadiest"))):
             if getattr(self, field) not in choices:
                 raise RecipeError(
                     f'recipe "{self.name}": {field} should be {" or ".join(choices)}; it is {getattr(self, field)!r}'

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 from typing_extensions import Unpack
 
@@ -126,7 +128,19 @@ def render_batches(
     order = sorted(range(len(targets)), key=lambda index: targets[index].depth)
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
-        loop = RenderLoop(twin, [targets[index] for index in batch], plan)
-        for _ in loop.steps():
-            on_step(len(batch))
-        yield dict(zip(batch, loop.finish(), strict=True))
+        rounds = []
+        for contender in plan.contenders:
+            loop = RenderLoop(twin, [targets[index] for index in batch], contender)
+            for _ in loop.steps():
+                on_step(len(batch))
+            rounds.append(loop.finish())
+        yield dict(zip(batch, map(partial(_steadiest, plan), zip(*rounds, strict=True)), strict=True))
+
+
+def _steadiest(plan: RenderPlan, candidates: tuple[Render, ...]) -> Render:
+    """Of what contenders made of a neuron, the one that excites it most at its worst view."""
+    if len(candidates) == 1:
+        return candidates[0]
+    # One that went wrong is taken if all did.
+    chosen = max(candidates, key=lambda render: (render.problem is None, render.worst, render.activation))
+    return replace(chosen, settings=plan.settings, made_by=chosen.settings["recipe"])

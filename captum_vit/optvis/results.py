@@ -38,6 +38,11 @@ class Render:
         Activation of the finished image, without transforms.
     start
         The same of the first, random image.
+    worst
+        The same of the worst of six views of the finished image: shifts by a fifth of it, zooms by 1.25 and 0.8. NaN
+        where it was not looked at.
+    made_by
+        Which of several contending recipes made it; None where there was one.
     settings
         All that repeats the render: model, recipe, steps, size, seed, versions.
     problem
@@ -54,6 +59,8 @@ class Render:
     start: float
     settings: Mapping[str, Any]
     problem: str | None = None
+    worst: float = math.nan
+    made_by: str | None = None
     key: str | None = NAMED
 
     def __post_init__(self) -> None:
@@ -68,6 +75,8 @@ class Render:
             "key": self.key,
             "activation": self.activation,
             "start": self.start,
+            "worst": None if math.isnan(self.worst) else self.worst,
+            "made_by": self.made_by,
             "problem": self.problem,
             "settings": dict(self.settings),
             "history": [round(float(value), 6) for value in self.history],
@@ -109,7 +118,15 @@ class Render:
         names = ("neuron", "activation", "start", "problem", "settings")
         history = np.array(record["history"], dtype=np.float32)
         key = record.get("key", NAMED)
-        return cls(image=pixels, history=history, key=key, **{name: record[name] for name in names})
+        worst = record.get("worst")
+        return cls(
+            image=pixels,
+            history=history,
+            key=key,
+            worst=math.nan if worst is None else worst,
+            made_by=record.get("made_by"),
+            **{name: record[name] for name in names},
+        )
 
 
 @dataclass(frozen=True)
