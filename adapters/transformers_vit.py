@@ -72,7 +72,6 @@ class TransformersViT(FromTransformers):
         "tipsv2.modeling_tipsv2.Tipsv2VisionBackbone",
         "tipsv2.modeling_tipsv2.Tipsv2VisionModel",
         "vit.modeling_vit.ViTModel",
-        "vit_mae.modeling_vit_mae.ViTMAEModel",
         "vit_msn.modeling_vit_msn.ViTMSNModel",
         "vitpose_backbone.modeling_vitpose_backbone.VitPoseBackbone",
         "x_clip.modeling_x_clip.XCLIPVisionModel",
@@ -85,12 +84,6 @@ class TransformersViT(FromTransformers):
 
     def sites(self, model: nn.Module) -> Iterator[Site]:
         """One site a block."""
-        if any(kind.__name__ == "ViTMAEModel" for kind in type(model).__mro__):
-            raise UnsupportedModelError(
-                f"{type(model).__name__} draws patches in a random order, also with mask_ratio=0, so that no cell of a "
-                "map keeps its place; read the same weights as a ViT: "
-                "transformers.ViTModel.from_pretrained(NAME, add_pooling_layer=False)"
-            )
         stem = model.get_submodule(self.stem)
         grid, before, behind = patch_grid(stem, model.config), tokens(stem, BEFORE), tokens(stem, BEHIND)
         listed = list(blocks(model))
@@ -107,6 +100,22 @@ class TransformersViT(FromTransformers):
                 suffix_tokens=behind,
                 reaches_output=bool(pooled) or block is not listed[-1][1],
             )
+
+
+class TransformersViTMAE(FromTransformers):
+    """ViT-MAE: refused, as it draws patches in a random order; its weights are read as a ViT."""
+
+    family = "transformers_vit_mae"
+    models = of("vit_mae.modeling_vit_mae.ViTMAEModel")
+    stem = "embeddings"
+
+    def sites(self, model: nn.Module) -> Iterator[Site]:
+        """None."""
+        raise UnsupportedModelError(
+            f"{type(model).__name__} draws patches in a random order, also with mask_ratio=0, so that no cell of a map "
+            "keeps its place; read the same weights as a ViT: "
+            "transformers.ViTModel.from_pretrained(NAME, add_pooling_layer=False)"
+        )
 
 
 def patch_grid(stem: nn.Module, config: Any) -> PatchGrid:
@@ -136,5 +145,5 @@ def tokens(stem: nn.Module, names: tuple[str, ...]) -> int:
 
 @hookimpl
 def captum_vit_adapters() -> list[Adapter]:
-    """Hand the adapter to captum-vit."""
-    return [TransformersViT()]
+    """Hand the adapters to captum-vit."""
+    return [TransformersViT(), TransformersViTMAE()]
