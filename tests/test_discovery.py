@@ -26,6 +26,7 @@ REGISTERED = (
     "naflexvit_base_patch16_gap",  # patches without a convolution
     "pvt_v2_b0",  # convolutions inside of feed-forward blocks
     "vit_relpos_small_patch16_224",  # an MLP for position biases
+    "vit_small_r26_s32_224",  # a ResNet for a stem, with poolings that are padded by hand
     "vitamin_small_224",  # blocks in the stem
     "volo_d1_224",
 )

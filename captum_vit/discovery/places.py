@@ -138,11 +138,12 @@ def _with_places(argument: Any, known: dict[int, Tensor | None]) -> Any:
 
 
 def _thinned(places: Tensor, output: Tensor) -> Tensor:
-    """One in so many places along rows and columns ``(B, C, H, W)``: those in the middle of even parts."""
+    """One in so many places along rows and columns ``(B, C, H, W)``: those amid even parts, without padding."""
     for axis in (2, 3):
-        cells, count = places.shape[axis], output.shape[axis]
-        middles = (torch.arange(count) * 2 + 1) * cells // (2 * count)
-        places = places.index_select(axis, middles)
+        inside = (places[0, 0] > NOWHERE).any(dim=3 - axis).nonzero().flatten()
+        count = output.shape[axis]
+        middles = (torch.arange(count) * 2 + 1) * len(inside) // (2 * count)
+        places = places.index_select(axis, inside[middles] if len(inside) else middles * 0)
     return places[:, :1].expand(output.shape)
 
 
