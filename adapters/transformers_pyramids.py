@@ -13,28 +13,39 @@ from captum_vit_adapters.transformers_vit import BEFORE, tokens
 
 
 class InStages(FromTransformers):
-    """What they share: where a stage's patch embedding and blocks are, with its number in the place of ``{}``."""
+    """What they share: where things are in a stage, with its number in the place of ``{}``.
+
+    Attributes
+    ----------
+    embedding, blocks
+        Its patch embedding, and the list of its blocks.
+    parts
+        What is in each of them, where a feed-forward block is in a part of it.
+    token
+        What may have a class token, which joins the patches.
+    """
 
     embedding: ClassVar[str]
     blocks: ClassVar[str]
+    parts: ClassVar[tuple[str, ...]] = ("",)
+    token: ClassVar[str | None] = None
 
     def sites(self, model: nn.Module) -> Iterator[Site]:
         """One site a block, stage by stage."""
-        grid, stages = PatchGrid(), 0
-        while (embedding := inside(model, self.embedding.format(stages))) is not None:
-            grid, path = grid.through(embedding), self.blocks.format(stages)
-            stages += 1
-            last = inside(model, self.embedding.format(stages)) is None
-            listed = list(model.get_submodule(path))
-            before = tokens(embedding, BEFORE)
-            for j, block in enumerate(listed):
-                name = f"{path}.{j}"
+        grid, stage = PatchGrid(), 0
+        while (embedding := inside(model, self.embedding.format(stage))) is not None:
+            grid, path = grid.through(embedding), self.blocks.format(stage)
+            before = tokens(model.get_submodule((self.token or self.embedding).format(stage)), BEFORE)
+            stage += 1
+            names = [f"{path}.{i}{part}" for i in range(len(model.get_submodule(path))) for part in self.parts]
+            last = names[-1] if before and inside(model, self.embedding.format(stage)) is None else None
+            for name in names:
                 yield feed_forward(
                     name,
-                    reads=second_linear(name, block),
+                    reads=second_linear(name, model.get_submodule(name)),
                     grid=grid,
                     prefix_tokens=before,
-                    reaches_output=not (before and last and block is listed[-1]),
+                    reaches_output=name != last,
                 )
 
 
@@ -71,7 +82,32 @@ class TransformersPVTv2(InStages):
     any_size = True
 
 
+class TransformersCvT(InStages):
+    """CvT: convolutions before queries, keys and values; a class token in the last stage."""
+
+    family = "transformers_cvt"
+    models = of("cvt.modeling_cvt.CvtModel")
+    stem = "encoder.stages.0.embedding"
+    embedding, blocks, token = "encoder.stages.{}.embedding", "encoder.stages.{}.layers", "encoder.stages.{}"
+    any_size = True
+
+
+class TransformersDaViT(InStages):
+    """Florence-2's DaViT: blocks of two parts, attention between cells and then between channels."""
+
+    family = "transformers_davit"
+    models = of("florence2.modeling_florence2.Florence2VisionBackbone")
+    stem = "convs.0"
+    embedding, blocks, parts = "convs.{}", "blocks.{}", (".spatial_block", ".channel_block")
+
+
 @hookimpl
 def captum_vit_adapters() -> list[Adapter]:
     """Hand the adapters to captum-vit."""
-    return [TransformersSegformer(), TransformersPVT(), TransformersPVTv2()]
+    return [
+        TransformersSegformer(),
+        TransformersPVT(),
+        TransformersPVTv2(),
+        TransformersCvT(),
+        TransformersDaViT(),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import nn
@@ -102,6 +103,24 @@ class TransformersViT(FromTransformers):
             )
 
 
+class TransformersEoMT(TransformersViT):
+    """EoMT: from one of the last blocks on, queries for masks stand before all other tokens."""
+
+    family = "transformers_eomt"
+    models = of(
+        "eomt.modeling_eomt.EomtForUniversalSegmentation",
+        "eomt_dinov3.modeling_eomt_dinov3.EomtDinov3ForUniversalSegmentation",
+    )
+
+    def sites(self, model: nn.Module) -> Iterator[Site]:
+        """One site a block; masks are read off the patches of the last."""
+        sites = list(super().sites(model))
+        for i, site in enumerate(sites):
+            queries = model.config.num_queries if i >= len(sites) - model.config.num_blocks else 0
+            layout = replace(site.layout, prefix_tokens=site.prefix_tokens + queries)
+            yield replace(site, layout=layout, reaches_output=True)
+
+
 class TransformersViTMAE(FromTransformers):
     """ViT-MAE: refused, as it draws patches in a random order; its weights are read as a ViT."""
 
@@ -146,4 +165,4 @@ def tokens(stem: nn.Module, names: tuple[str, ...]) -> int:
 @hookimpl
 def captum_vit_adapters() -> list[Adapter]:
     """Hand the adapters to captum-vit."""
-    return [TransformersViT(), TransformersViTMAE()]
+    return [TransformersViT(), TransformersEoMT(), TransformersViTMAE()]

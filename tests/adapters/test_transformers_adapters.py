@@ -35,14 +35,21 @@ SMALL |= {"image_size": 32, "intermediate_size": 36, "initializer_range": 0.02}
 class Head(nn.Module):
     """Around a model, what reads of its output: the class token alone, or all."""
 
-    def __init__(self, model: nn.Module, class_token: bool, options: Callable[[Tensor], Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        class_token: bool,
+        options: Callable[[Tensor], Mapping[str, Any]],
+        output: str | int = 0,
+    ) -> None:
         super().__init__()
         self.model = model
         self.class_token = class_token
         self.options = options
+        self.output = output
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        output = tensor_of(self.model(pixel_values, **self.options(pixel_values)))
+        output = tensor_of(self.model(pixel_values, **self.options(pixel_values))[self.output])
         return output[:, 0] if self.class_token else output
 
 
@@ -265,6 +272,15 @@ SWIN |= {"window_size": 3, "drop_path_rate": 0.0}
 PYRAMID = {"depths": [1, 2], "hidden_sizes": [16, 32], "num_attention_heads": [1, 2], "num_encoder_blocks": 2}
 PYRAMID |= {"patch_sizes": [7, 3], "strides": [4, 2], "mlp_ratios": [4, 4], "sr_ratios": [2, 1], "drop_path_rate": 0.0}
 PVT = PYRAMID | {"image_size": 48, "patch_sizes": [4, 2], "sequence_reduction_ratios": [2, 1]}
+CVT = {"depth": [1, 2], "embed_dim": [16, 32], "num_heads": [1, 2], "patch_sizes": [7, 3], "patch_stride": [4, 2]}
+CVT |= {"patch_padding": [2, 1], "cls_token": [False, True], "mlp_ratio": [4.0, 4.0], "drop_path_rate": [0.0, 0.0]}
+CVT |= {key: [value] * 2 for key, value in (("attention_drop_rate", 0.0), ("drop_rate", 0.0), ("qkv_bias", True))}
+CVT |= {key: [value] * 2 for key, value in (("qkv_projection_method", "dw_bn"), ("kernel_qkv", 3), ("padding_kv", 1))}
+CVT |= {key: [value] * 2 for key, value in (("stride_kv", 2), ("padding_q", 1), ("stride_q", 1))}
+FLORENCE = {"depths": [1, 1], "embed_dim": [16, 32], "num_heads": [1, 2], "num_groups": [1, 2], "window_size": 3}
+FLORENCE |= {"patch_size": [7, 3], "patch_stride": [4, 2], "patch_padding": [3, 1], "patch_prenorm": [False, True]}
+FLORENCE |= {"drop_path_rate": 0.0}
+EOMT = SMALL | {"num_hidden_layers": 3, "num_blocks": 2, "num_queries": 3, "num_register_tokens": 4}
 HIERA = {"image_size": [64, 96], "masked_unit_size": [4, 4], "embed_dim": 8, "depths": [1, 2, 1], "mlp_ratio": 2.0}
 HIERA |= {"num_heads": [1, 2, 4], "num_query_pool": 2, "masked_unit_attention": [True, True, False]}
 HIERA |= {"drop_path_rate": 0.0}
@@ -287,6 +303,41 @@ def pyramid_sites(blocks: str, reads: str) -> dict[str, Expected]:
         name, units, grid = blocks.format(stage, block), (64, 128)[stage], ((12, 20), (6, 10))[stage]
         found[name] = Expected(f"{name}.{reads}", units, grid, tokens(*grid))
     return found
+
+
+def cvt() -> Case:
+    """CvT lets a class token join the patches in its last stage."""
+
+    def build() -> nn.Module:
+        return Head(
+            made("cvt.modeling_cvt", "CvtModel", "CvtConfig", CVT), False, nothing, output="cls_token_value"
+        ).eval()
+
+    sites = {
+        f"encoder.stages.{stage}.layers.{block}": Expected(
+            f"model.encoder.stages.{stage}.layers.{block}.output.dense",
+            (64, 128)[stage],
+            grid := ((12, 20), (6, 10))[stage],
+            tokens(*grid, stage),
+            reaches_output=(stage, block) != (1, 1),
+        )
+        for stage, block in ((0, 0), (1, 0), (1, 1))
+    }
+    return Case(build, (49, 81), sites, "transformers_cvt")
+
+
+def eomt(library: str, name: str, reads: str, units: int) -> Case:
+    """EoMT puts its three queries before all other tokens of the last two blocks."""
+
+    def build() -> nn.Module:
+        model = made(f"{library}.modeling_{library}", f"{name}ForUniversalSegmentation", f"{name}Config", EOMT)
+        return Head(model, False, nothing, output="masks_queries_logits").eval()
+
+    sites = {
+        f"layers.{i}": Expected(f"model.layers.{i}.{reads}", units, (4, 4), tokens(4, 4, before))
+        for i, before in enumerate((5, 8, 8))
+    }
+    return Case(build, (32, 32), sites, "transformers_eomt")
 
 
 def pvt() -> Case:
@@ -414,6 +465,21 @@ OTHERS = (
         (48, 80),
     )
     | others(
+        "florence2.modeling_florence2",
+        "Florence2VisionBackbone",
+        "Florence2VisionConfig",
+        FLORENCE,
+        "davit",
+        {
+            f"blocks.{stage}.0.{part}_block": Expected(
+                f"blocks.{stage}.0.{part}_block.ffn.fc2", units, grid, tokens(*grid)
+            )
+            for stage, units, grid in ((0, 64, (12, 20)), (1, 128, (6, 10)))
+            for part in ("spatial", "channel")
+        },
+        (48, 80),
+    )
+    | others(
         "hiera.modeling_hiera",
         "HieraModel",
         "HieraConfig",
@@ -433,7 +499,16 @@ OTHERS = (
         (64, 96),
     )
 )
-CASES = {f"{plain.name} {plain.reads}": plain.case for plain in PLAIN} | OTHERS | {"PvtModel": pvt()}
+CASES = (
+    {f"{plain.name} {plain.reads}": plain.case for plain in PLAIN}
+    | OTHERS
+    | {
+        "PvtModel": pvt(),
+        "CvtModel": cvt(),
+        "Eomt": eomt("eomt", "Eomt", "mlp.fc2", 96),
+        "EomtDinov3": eomt("eomt_dinov3", "EomtDinov3", "mlp.down_proj", 36),
+    }
+)
 
 
 @pytest.mark.parametrize("name", CASES)
