@@ -59,7 +59,7 @@ class OpenCLIP(CLIP):
         return Preprocessing(model.image_size, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, assumed=True)
 
     def layout(self, model: Any) -> str:
-        """Releases before 2.25 compute on tokens first."""
+        """Older releases compute on tokens first."""
         return BATCH_FIRST if getattr(model.transformer, "batch_first", False) else TOKENS_FIRST
 
     def reads_patches(self, model: Any) -> bool:
