@@ -206,7 +206,7 @@ def test_a_dead_neuron_is_said_to_be_dead(folder, monkeypatch):
         "model": (["deit_smal_patch16_224", "blocks.1:1"], 'no model "deit_smal_patch16_224".*deit_small_patch16_224'),
         "embedded model": (["deit_mikro"], "did you mean deit_micro"),
         "weights tag": (["vit_tiny_patch16_224.nope", "blocks.1:1"], 'no weights with the tag "nope"; it has augreg'),
-        "architecture": (["resnet18", "layer1:1"], "no installed adapter serves ResNet"),
+        "architecture": (["densenet121", "features:1"], "no installed adapter serves DenseNet"),
         "site": (["deit_micro", "blocks.12:1"], r'no site "blocks.12".*blocks.0, blocks.1 … blocks.5'),
         "unit": (["deit_micro", "blocks.1:512"], r"no unit 512.*0 … 511"),
         "address": (["deit_micro", "blocks.1"], "chooses no neuron; write SITE:UNIT, SITE:0-63"),
