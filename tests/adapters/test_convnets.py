@@ -408,14 +408,17 @@ def test_captums_layer_conductance_attributes_to_a_convnets_channels(model, site
 @compared
 def test_both_renderers_raise_a_convnets_unit(model, site):
     vit = adapted(model)
-    (rendered,) = captum_vit.render(vit, [f"{site}:5"], steps=8, size=64, progress=False)
+    with vit.collect([site]) as maps, torch.no_grad():
+        vit(torch.rand(1, 3, 64, 64))
+    unit = maps[site][0].mean(dim=(1, 2)).argmax().item()  # one that is not dead
+    (rendered,) = captum_vit.render(vit, [f"{site}:{unit}"], steps=32, size=64, progress=False)
     assert rendered.image.shape == (64, 64, 3)
     assert rendered.activation > rendered.start
 
     layer = vit.site(site).layer
     settings = {"thresholds": (2,), "show_image": False, "progress": False}
-    (ours,) = captum_vit.render_vis(vit, f"{layer}:5", **settings)
-    (theirs,) = lucent.render_vis(vit, f"{layer}:5", **settings)
+    (ours,) = captum_vit.render_vis(vit, f"{layer}:{unit}", **settings)
+    (theirs,) = lucent.render_vis(vit, f"{layer}:{unit}", **settings)
     assert ours.shape == theirs.shape == (1, 128, 128, 3)
     assert np.isfinite(ours).all()
 
