@@ -1,4 +1,4 @@
-"""ConvNets of timm, torchvision and CLIP, to compare with: what blocks give and what their last layers read."""
+"""ConvNets of timm, torchvision, transformers and CLIP: what their blocks give, and what the last layers there read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import transformers
 from captum.attr import LayerConductance
 from conformance import (
     Case,
@@ -259,6 +260,36 @@ CASES = {
         widening({"features.1": ("block.2.0", 8, 8, (16, 24)), "features.2": ("block.2.0", 24, 16, (8, 12))}),
         "torchvision_efficientnet",
     ),
+    "transformers' ResNet": Case(
+        seeded(
+            transformers.ResNetModel, transformers.ResNetConfig(embedding_size=8, hidden_sizes=[16, 32], depths=[1, 2])
+        ),
+        SIZE,
+        residual(
+            [f"encoder.stages.{name}" for name in ("0.layers.0", "1.layers.0", "1.layers.1")],
+            "layer.2.convolution",
+            [4, 8, 8],
+            [16, 32, 32],
+            [(16, 24), (8, 12), (8, 12)],
+        ),
+        "transformers_resnet",
+    ),
+    "transformers' ConvNeXt V2": Case(
+        seeded(
+            transformers.ConvNextV2Model,
+            transformers.ConvNextV2Config(num_stages=2, hidden_sizes=[8, 16], depths=[1, 2]),
+        ),
+        SIZE,
+        widening(
+            {
+                "encoder.stages.0.layers.0": ("pwconv2", 32, 8, (16, 24)),
+                "encoder.stages.1.layers.0": ("pwconv2", 64, 16, (8, 12)),
+                "encoder.stages.1.layers.1": ("pwconv2", 64, 16, (8, 12)),
+            },
+            channels_last,
+        ),
+        "transformers_convnext",
+    ),
     "VGG": Case(
         seeded(VGG, [8, "M", 16, "M", 16], num_classes=5, norm_layer=nn.BatchNorm2d),
         SIZE,
@@ -289,6 +320,10 @@ def test_what_a_probe_returns_is_what_the_model_goes_on_with(case):
     check_replacing(case)
 
 
+# Norms and activation functions, which leave every value where it is.
+POINTWISE = ("BatchNorm", "GroupNorm", "LayerNorm", "ReLU", "SiLU", "GELU", "Hardswish")
+
+
 def evenly(model: nn.Module) -> nn.Module:
     """The model without what makes a cell look at some of its pixels more than at others like them."""
     for parameter in model.parameters():
@@ -298,7 +333,7 @@ def evenly(model: nn.Module) -> nn.Module:
             kind = type(child).__name__
             if isinstance(child, nn.MaxPool2d):
                 setattr(layer, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode))
-            elif kind.startswith(("BatchNorm", "GroupNorm", "LayerNorm", "ReLU", "SiLU", "GELU", "Hardswish")):
+            elif any(word in kind for word in POINTWISE):
                 child.forward = lambda values, **settings: values
     return model
 
