@@ -36,6 +36,21 @@ class EfficientNet(ConvNet):
                 yield from widening(f"blocks.{i}.{j}", block, last, grid)
 
 
+class ReXNet(ConvNet):
+    """ReXNet: ``features.5`` is what a block narrows, ``features.5.output`` what it gives, wider block by block."""
+
+    family = "rexnet"
+    models = ("timm.models.rexnet.RexNet",)
+    stem = "stem"
+
+    def sites(self, model: Any) -> Iterator[Site]:
+        """Two sites a block; the last of ``features`` is a plain convolution."""
+        grid = PatchGrid().through(model.stem)
+        for i, block in enumerate(model.features[:-1]):
+            grid = at_last(grid, block, block.conv_pwl)
+            yield from widening(f"features.{i}", block, block.conv_pwl, grid)
+
+
 class TorchvisionEfficientNet(ConvNet):
     """torchvision's EfficientNet and V2, MobileNet V2 and V3: ``features.5.1`` is what it narrows, and ``.output``."""
 
@@ -60,4 +75,4 @@ class TorchvisionEfficientNet(ConvNet):
 @hookimpl
 def captum_vit_adapters() -> list[Adapter]:
     """Hand the adapters to captum-vit."""
-    return [EfficientNet(), TorchvisionEfficientNet()]
+    return [EfficientNet(), ReXNet(), TorchvisionEfficientNet()]

@@ -89,6 +89,20 @@ class RegNet(ResNet):
             yield from ((f"{stage}.{name}", block) for name, block in getattr(model, stage).named_children())
 
 
+class NFNet(ResNet):
+    """NFNets, without normalization: ``stages.3.2.conv3`` and ``stages.3.2``."""
+
+    family = "nfnet"
+    models = ("timm.models.nfnet.NormFreeNet",)
+    stem = "stem"
+    before = ("stem",)
+
+    def blocks(self, model: Any) -> Iterable[tuple[str, nn.Module]]:
+        """Path and module of each block."""
+        for i, stage in enumerate(model.stages):
+            yield from ((f"stages.{i}.{j}", block) for j, block in enumerate(stage))
+
+
 class TorchvisionRegNet(ConvNet):
     """torchvision's RegNet X and Y: ``trunk_output.block4.block4-0.f.c.0`` and ``trunk_output.block4.block4-0``."""
 
@@ -108,4 +122,4 @@ class TorchvisionRegNet(ConvNet):
 @hookimpl
 def captum_vit_adapters() -> list[Adapter]:
     """Hand the adapters to captum-vit."""
-    return [ResNet(), CLIPResNet(), ResNetV2(), SENet(), RegNet(), TorchvisionRegNet()]
+    return [ResNet(), CLIPResNet(), ResNetV2(), SENet(), RegNet(), NFNet(), TorchvisionRegNet()]

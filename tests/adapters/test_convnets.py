@@ -30,11 +30,13 @@ from timm.layers import BlurPool2d, GroupNormAct
 from timm.models._efficientnet_builder import decode_arch_def
 from timm.models.convnext import ConvNeXt
 from timm.models.efficientnet import EfficientNet
+from timm.models.nfnet import NfCfg, NormFreeNet
 from timm.models.regnet import RegNet, RegNetCfg
 from timm.models.res2net import Bottle2neck
 from timm.models.resnest import ResNestBottleneck
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from timm.models.resnetv2 import ResNetV2
+from timm.models.rexnet import RexNet
 from timm.models.senet import SENet, SEResNetBottleneck
 from timm.models.sknet import SelectiveKernelBottleneck
 from timm.models.vgg import VGG
@@ -148,6 +150,23 @@ CASES = {
         residual(LAYERS, "conv3", [64, 128, 256, 512], [256, 512, 1024, 2048], HALVED),
         "senet",
     ),
+    "NFNet": Case(
+        seeded(
+            NormFreeNet,
+            NfCfg(
+                (1, 1, 1, 1),
+                (16, 16, 32, 32),
+                attn_layer="se",
+                attn_kwargs={"rd_ratio": 0.5},
+                extra_conv=True,
+                stem_chs=16,
+            ),
+            num_classes=5,
+        ),
+        SIZE,
+        residual([f"stages.{i}.0" for i in range(4)], "conv3", [8, 8, 16, 16], [16, 16, 32, 32], HALVED),
+        "nfnet",
+    ),
     "RegNet": Case(
         seeded(RegNet, RegNetCfg(4, 8, 12.8, 2.0, 4, se_ratio=0.25, stem_width=8), num_classes=5),
         SIZE,
@@ -218,6 +237,21 @@ CASES = {
             }
         ),
         "efficientnet",
+    ),
+    "ReXNet": Case(
+        seeded(RexNet, initial_chs=8, final_chs=16, depth_mult=0.1, num_classes=5),
+        SIZE,
+        widening(
+            {
+                "features.0": ("conv_pwl", 32, 8, (32, 48)),
+                "features.1": ("conv_pwl", 48, 11, (16, 24)),
+                "features.2": ("conv_pwl", 66, 13, (8, 12)),
+                "features.3": ("conv_pwl", 78, 16, (4, 6)),
+                "features.4": ("conv_pwl", 96, 19, (4, 6)),
+                "features.5": ("conv_pwl", 114, 21, (2, 3)),
+            }
+        ),
+        "rexnet",
     ),
     "torchvision EfficientNet": Case(
         seeded(
@@ -360,8 +394,8 @@ def test_the_gradient_of_a_cell_peaks_where_the_grid_says(case):
 def kinds(library: str) -> list[str]:
     """Registered ConvNets, one of those whose names differ in numbers only: the smallest."""
     if library == "timm":
-        modules = ("convnext", "efficientnet", "hardcorenas", "mobilenetv3", "regnet", "res2net", "resnest", "resnet")
-        modules += ("resnetv2", "senet", "sknet", "vgg")
+        modules = ["convnext", "efficientnet", "hardcorenas", "mobilenetv3", "nfnet", "regnet", "res2net", "resnest"]
+        modules += ["resnet", "resnetv2", "rexnet", "senet", "sknet", "vgg"]
         names = [name for module in modules for name in timm.list_models(module=module)]
     else:
         families = ("alexnet", "convnext", "efficientnet", "mobilenet", "res", "vgg", "wide_res")
