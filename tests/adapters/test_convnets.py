@@ -45,7 +45,9 @@ from torchvision import models
 from torchvision.models import convnext, efficientnet, mobilenetv2, mobilenetv3, regnet, resnet
 
 import captum_vit
+from captum_vit.errors import GridError
 from captum_vit.models import default_photos
+from captum_vit.probes.grid import PatchGrid
 
 SIZE = (64, 96)  # not square
 HALVED = [(16, 24), (8, 12), (4, 6), (2, 3)]
@@ -499,3 +501,13 @@ def test_images_are_ranked_for_a_convnets_units(model, site):
     best, second = top.best(f"{site}:5")
     assert best.activation >= second.activation
     assert {best.path, second.path} < {str(photo) for photo in photos}
+
+
+def test_a_padding_on_its_own_belongs_to_the_convolution_behind_it():
+    apart = PatchGrid().through(nn.Sequential(nn.ZeroPad2d((2, 2, 1, 1)), nn.Conv2d(3, 4, (3, 5), 2)))
+    together = PatchGrid().through(nn.Conv2d(3, 4, (3, 5), 2, padding=(1, 2)))
+    for size in (SIZE, (65, 33)):
+        assert apart(size) == together(size)
+        assert all(map(np.allclose, apart.centres(size), together.centres(size)))
+    with pytest.raises(GridError, match="ZeroPad2d pads one side more than the other"):
+        PatchGrid().through(nn.ZeroPad2d((0, 1, 0, 1)))

@@ -517,3 +517,11 @@ def test_every_registered_transformer_of_torchvision_adapts(family):
         vit(torch.empty(2, 3, *vit.preprocessing.size, device="meta"))
         assert list(shapes) == [site.name for site in vit.sites], name
         assert all(shapes[s.name] == (2, s.units, *s.grid(vit.preprocessing.size)) for s in vit.sites), name
+
+
+def test_a_timm_towers_preprocessing_can_be_told_as_open_clip_records_it():
+    with torch.device("meta"):
+        tower = TimmModel("vit_base_patch16_siglip_224", 12, pool="", proj="linear").eval()
+    told = {"size": (224, 224), "mode": "RGB", "mean": OPENAI_CLIP_MEAN, "std": (0.25, 0.25, 0.25)}
+    vit = captum_vit.adapt(tower, preprocessing=told)
+    assert (vit.preprocessing.mean, vit.preprocessing.std) == (OPENAI_CLIP_MEAN, (0.25, 0.25, 0.25))
