@@ -396,7 +396,7 @@ def test_an_optimized_image_far_off_is_off_the_scale(card):
 def test_the_figure_tells_everything_that_repeats_it(card):
     told = words(draw_card(card))
     names = [photo.path.name for photo in card.photos]
-    for fact in ("blocks.4:42", "deit_micro", "3 steps", "fourier", "seed 0", "8×8", "best 4 of 6 images", *names):
+    for fact in ("blocks.4:42", "deit_micro", "3 steps", "steady", "seed 0", "8×8", "best 4 of 6 images", *names):
         assert fact in told
     for activation in (card.optimized.activation, *(photo.activation for photo in card.photos)):
         assert f"{activation:.3g}".replace("-", "−") in told

@@ -479,7 +479,7 @@ class TestRender:
         [
             (["blocks.9:1"], "no site"),
             (["blocks.1:all-of-them"], "chooses no neuron"),
-            (["blocks.1:1", "--recipe", "soup"], "ghiasi2022, fourier, lucent, maco"),
+            (["blocks.1:1", "--recipe", "soup"], "ghiasi2022, fourier, steady, lucent, maco"),
         ],
     )
     def test_a_wrong_question_is_one_line_and_makes_no_folder(self, arguments: list[str], message: str) -> None:

@@ -48,7 +48,7 @@ def test_it_tells_sites_units_activations_and_what_repeats_it(cards):
         shown_activation = "means little" if card.optimized.problem else number(card.optimized.activation)
         for told_of_card in (shown_activation, *(number(photo.activation) for photo in card.photos)):
             assert told_of_card in told
-    for fact in ("2 steps of recipe fourier, seed 0", "best of 6 images", "mean over the patches", "timm"):
+    for fact in ("2 steps of recipe steady, seed 0", "best of 6 images", "mean over the patches", "timm"):
         assert fact in told
 
 

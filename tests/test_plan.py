@@ -23,7 +23,7 @@ from captum_vit.optvis.optimizers import Adam
 from captum_vit.optvis.parametrizations import Fourier, Phases
 from captum_vit.optvis.penalties import TotalVariation
 from captum_vit.optvis.plan import RenderPlan
-from captum_vit.optvis.recipes import RECIPES
+from captum_vit.optvis.recipes import DEFAULT_RECIPE, RECIPES
 from captum_vit.optvis.transforms import CircularShift, Ensemble, GaussianNoise, RelativeShift
 from captum_vit.storage.fingerprint import content_sha256
 
@@ -156,8 +156,8 @@ def test_a_recipe_of_something_else_is_told_at_once(changes, message):
 
 def test_a_plan_resolves_what_was_not_said(vit):
     plan = RenderPlan.of(vit)
-    assert plan.recipe == BASE
-    assert (plan.steps, plan.size, plan.seed) == (400, (32, 32), 0)
+    assert plan.recipe == RECIPES[DEFAULT_RECIPE]
+    assert (plan.steps, plan.size, plan.seed) == (256, (32, 32), 0)
     assert (plan.dtype, plan.device) == ("float32", "cpu")
     assert RenderPlan.of(vit, size=24).size == (24, 24)
     assert RenderPlan.of(vit, size=(24, 40)).input_size == (32, 32)

@@ -77,7 +77,9 @@ def papers_recipe_in_a_plain_loop(model, block, unit, seed, address, steps):
 def test_ghiasi2022_is_the_papers_recipe():
     model = SIX_FAMILIES["deit"].build()
     expected = papers_recipe_in_a_plain_loop(model, block=1, unit=7, seed=3, address="blocks.1:7", steps=20)
-    image = captum_vit.render(captum_vit.adapt(model), "blocks.1:7", seed=3, steps=20, progress=False).images[0]
+    image = captum_vit.render(
+        captum_vit.adapt(model), "blocks.1:7", recipe="ghiasi2022", seed=3, steps=20, progress=False
+    ).images[0]
     np.testing.assert_allclose(image, expected, atol=1e-4)
 
 
@@ -155,7 +157,7 @@ def test_an_objective_sees_its_own_images_only(vit):
         seen.append((len(layers("input")), len(layers("ffn_blocks_1"))))
         return -layers("ffn_blocks_1")[:, 7].mean()
 
-    captum_vit.render(vit, ["blocks.0:1", objective, "blocks.2:1"], **QUICK)
+    captum_vit.render(vit, ["blocks.0:1", objective, "blocks.2:1"], recipe="ghiasi2022", **QUICK)
     assert set(seen) == {(1, 8), (1, 1)}  # eight copies a step; the finished image by itself
 
 
@@ -255,7 +257,7 @@ def test_phases_keep_the_magnitudes_of_photos():
     [
         ("blocks.9:1", "ghiasi2022", AddressError, "no site"),
         ("blocks.1:9999", "ghiasi2022", AddressError, "no unit"),
-        ("blocks.1:1", "ghiasi2023", RecipeError, "ghiasi2022, fourier, lucent, maco"),
+        ("blocks.1:1", "ghiasi2023", RecipeError, "ghiasi2022, fourier, steady, lucent, maco"),
     ],
 )
 def test_wrong_arguments_are_told_at_once(vit, neuron, recipe, error, message):

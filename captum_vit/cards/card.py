@@ -23,7 +23,6 @@ from captum_vit.ranking.result import Histogram, TopImages
 from captum_vit.ranking.search import top_images
 
 # Clear images in seconds; the paper's own recipe, "ghiasi2022", passes eight copies of the image at every step.
-DEFAULT_RECIPE = "fourier"
 DEFAULT_PHOTOS = 4
 
 # Of the colours, in activation: a dead neuron's maps differ by rounding errors only.
@@ -150,7 +149,7 @@ def neuron_cards(
         Whether to show progress bars with the time left.
     **settings
         ``recipe``, ``steps``, ``size``, ``seed``, ``dtype``, as for :meth:`captum_vit.optvis.plan.RenderPlan.of`; the
-        recipe ``fourier`` when none is named.
+        default recipe when none is named.
 
     Raises
     ------
@@ -172,7 +171,7 @@ def neuron_cards(
     k = whole_number("k", k, error=CardError)
     whole_number("batch_size", batch_size, error=CardError)
     _check_photos(photos)
-    plan = resolve(vit, plan, {"recipe": DEFAULT_RECIPE}, settings)
+    plan = resolve(vit, plan, {}, settings)
     top = rank_photos(vit, neurons, photos, k=k, batch_size=batch_size, progress=progress)
     best = most_activating(vit, neurons, top, k=k, batch_size=batch_size, progress=progress)
     renders = render(vit, neurons, plan=plan, batch_size=batch_size, progress=progress)

@@ -70,7 +70,7 @@ def card(
     renders: KeptRenders = None,
     checkpoint: Checkpoint = None,
     random_weights: RandomWeights = False,
-    recipe: RecipeName = "fourier",
+    recipe: RecipeName = words.DEFAULT_RECIPE,
     steps: Steps = None,
     size: Size = None,
     dtype: Dtype = None,

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from captum_vit.probes.adapted import AdaptedModel
 
 RecipeName = Annotated[
-    str, typer.Option(callback=words.recipe, help="How to optimize: fourier, lucent, maco, or the paper's ghiasi2022.")
+    str,
+    typer.Option(
+        callback=words.recipe, help="How to optimize: steady, fourier, lucent, maco, or the paper's ghiasi2022."
+    ),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Steps of the optimization; the recipe's own when not given.")]
 Size = Annotated[

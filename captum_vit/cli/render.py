@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from captum_vit.cli import console
+from captum_vit.cli import console, words
 from captum_vit.cli.model import Checkpoint, Device, Model, ModelChoice, RandomWeights, Seed, find_neurons
 from captum_vit.cli.plan import Dtype, PlanChoice, RecipeName, Size, Steps
 from captum_vit.probes.devices import AUTO
@@ -22,7 +22,7 @@ def render(
     out: Annotated[Path, typer.Option(help="Folder to write to; made if it is not there.")],
     checkpoint: Checkpoint = None,
     random_weights: RandomWeights = False,
-    recipe: RecipeName = "ghiasi2022",
+    recipe: RecipeName = words.DEFAULT_RECIPE,
     steps: Steps = None,
     size: Size = None,
     dtype: Dtype = None,

@@ -16,7 +16,8 @@ from captum_vit.probes.hookspecs import GROUP, OWN_DISTRIBUTION
 from captum_vit.storage.files import check_output
 
 # What the modules that do the work have by these names; they import torch, and tests compare the two.
-RECIPES = ("ghiasi2022", "fourier", "lucent", "maco")
+RECIPES = ("ghiasi2022", "fourier", "steady", "lucent", "maco")
+DEFAULT_RECIPE = "steady"
 REDUCTIONS = ("mean", "max")
 DTYPES = ("float32", "bfloat16", "float16")
 

@@ -146,37 +146,24 @@ def losses_of(vit: AdaptedModel, targets: Sequence[Target], images: Callable[[],
     return ObjectiveLosses(vit, targets, images)
 
 
-class NeuronLosses:
-    """Minus the activations of neurons, averaged over patches and copies, from passes that end at the deepest site."""
+class _Redirecting:
+    """Redirects the gradient of each neuron's images, at its own site only, where that has a known silencer."""
 
-    def __init__(self, vit: AdaptedModel, neurons: Sequence[tuple[Site, int]]) -> None:
-        self.vit = vit
-        device = vit.device
-        # Neighbours that share a site are read at once: each reading costs the backward pass an array like the map.
-        self.groups = [
-            (site, torch.tensor([unit for _, unit in group], device=device))
-            for site, group in ((site, list(group)) for site, group in groupby(neurons, key=lambda neuron: neuron[0]))
-        ]
-        self._collect = vit.collector({site.name for site, _ in self.groups})
-        self._rows: dict[int, list[Tensor]] = {}
-        # An image's gradient is redirected at its own neuron's site only, where that is known to have a silencer.
+    def __init__(self, vit: AdaptedModel, neurons: Sequence[tuple[Site, int] | None]) -> None:
         own = {
-            name: torch.tensor([site.name == name for site, _ in neurons], device=device)
-            for name in {site.name for site, _ in neurons if site.activation is not None}
+            name: torch.tensor([neuron is not None and neuron[0].name == name for neuron in neurons], device=vit.device)
+            for name in {neuron[0].name for neuron in neurons if neuron and neuron[0].activation is not None}
         }
         self._redirect = vit.redirect(own, own) if own else None
         if self._redirect is not None:
             self._redirect.on = False
         self._hooked = ExitStack()
 
-    def __enter__(self) -> NeuronLosses:
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Take the hooks off, if there are any."""
-        self._hooked.close()
+        self.redirect(False)
 
     def redirect(self, on: bool) -> None:
         """See :class:`Losses`."""
@@ -192,6 +179,25 @@ class NeuronLosses:
     def redirected(self) -> frozenset[str]:
         """Names of the sites at which gradients were redirected."""
         return frozenset(self._redirect.reached if self._redirect else ())
+
+
+class NeuronLosses(_Redirecting):
+    """Minus the activations of neurons, averaged over patches and copies, from passes that end at the deepest site."""
+
+    def __init__(self, vit: AdaptedModel, neurons: Sequence[tuple[Site, int]]) -> None:
+        super().__init__(vit, neurons)
+        self.vit = vit
+        device = vit.device
+        # Neighbours that share a site are read at once: each reading costs the backward pass an array like the map.
+        self.groups = [
+            (site, torch.tensor([unit for _, unit in group], device=device))
+            for site, group in ((site, list(group)) for site, group in groupby(neurons, key=lambda neuron: neuron[0]))
+        ]
+        self._collect = vit.collector({site.name for site, _ in self.groups})
+        self._rows: dict[int, list[Tensor]] = {}
+
+    def __enter__(self) -> NeuronLosses:
+        return self
 
     def __call__(self, inputs: Tensor, copies: int) -> Tensor:
         """See :class:`Losses`."""
@@ -211,10 +217,14 @@ class NeuronLosses:
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
 
-class ObjectiveLosses:
-    """The losses of Lucent objectives, and of neurons among them, each on its own images only."""
+class ObjectiveLosses(_Redirecting):
+    """The losses of Lucent objectives, and of neurons among them, each on its own images only.
+
+    An objective has no site of its own, so its gradient is as it is.
+    """
 
     def __init__(self, vit: AdaptedModel, targets: Sequence[Target], images: Callable[[], Tensor]) -> None:
+        super().__init__(vit, [target.neuron for target in targets])
         self.objectives = [target.objective or _activation(target) for target in targets]
         self.layers = LayerOutputs(vit, images)
 
@@ -225,15 +235,8 @@ class ObjectiveLosses:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Take the hooks off."""
+        super().__exit__(kind, error, trace)
         self.layers.__exit__(kind, error, trace)
-
-    def redirect(self, on: bool) -> None:
-        """An objective has no site of its own: its gradients are as they are."""
-
-    @property
-    def redirected(self) -> frozenset[str]:
-        """See :class:`NeuronLosses`."""
-        return frozenset()
 
     def __call__(self, inputs: Tensor, copies: int) -> Tensor:
         """See :class:`Losses`."""

@@ -14,13 +14,12 @@ import torch
 from captum_vit.checks import check_adapted, shortly, whole_number
 from captum_vit.errors import DescriptionError, PlanError
 from captum_vit.optvis.recipe import Recipe
-from captum_vit.optvis.recipes import find_recipe
+from captum_vit.optvis.recipes import DEFAULT_RECIPE, find_recipe
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.grid import Size
 from captum_vit.storage.fingerprint import describe, weights_sha256
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DEFAULT_RECIPE = "ghiasi2022"
 
 
 class PlanSettings(TypedDict, total=False):

@@ -20,6 +20,9 @@ from captum_vit.optvis.transforms import (
 )
 from captum_vit.probes.plugins import registry
 
+# What every entry renders by when nothing is said: the best that was measured (docs/render-quality.md).
+DEFAULT_RECIPE = "steady"
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -44,6 +47,18 @@ RECIPES = {
             schedule="cosine",
             steps=256,
             source="captum-vit: Lucent's parametrization with the shifts and the total variation of Ghiasi et al. 2022",
+        ),
+        Recipe(
+            "steady",
+            parametrization=Fourier(decay=1.3),
+            transforms=(RelativeShift(1 / 4),),
+            penalty=TotalVariation(0.002),
+            optimizer=Adam(lr=0.05),
+            schedule="cosine",
+            steps=256,
+            redirect=0.5,
+            finish="steadiest",
+            source="captum-vit: fourier, with the redirected gradients of Lucid (Olah et al. 2017)",
         ),
         Recipe(
             "lucent",

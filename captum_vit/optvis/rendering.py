@@ -57,8 +57,8 @@ def render(
         Called after each step with the numbers of finished steps and of all steps.
     **settings
         ``recipe``, ``steps``, ``size``, ``seed``, ``dtype``, ``origin``, as for
-        :meth:`captum_vit.optvis.plan.RenderPlan.of`: the paper's recipe, its number of steps and the model's own size
-        when not given.
+        :meth:`captum_vit.optvis.plan.RenderPlan.of`: the default recipe (``steady``), its number of steps and the
+        model's own size when not given.
 
     Returns
     -------
