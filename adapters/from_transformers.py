@@ -44,6 +44,11 @@ class FromTransformers(Adapter):
         """Whether it is of the classes, and has its stem: some releases keep the model itself inside another."""
         return super().serves(model) and inside(model, self.stem) is not None
 
+    def hands_on(self, wrapper: nn.Module) -> bool:
+        """Heads of transformers do, and models of images and texts."""
+        kinds = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(wrapper).__mro__)
+        return "transformers.modeling_utils.PreTrainedModel" in kinds
+
     def preprocessing(self, model: nn.Module) -> Preprocessing:
         """What was published with the weights, if that is on this machine; else the size alone is known."""
         config = model.config

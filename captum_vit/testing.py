@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.adapter import Adapter
 from captum_vit.probes.adapting import adapt
 from captum_vit.probes.grid import Size
+from captum_vit.probes.output import tensors
 from captum_vit.probes.site import Site
 from captum_vit.probes.twin import frozen_twin
 
@@ -149,13 +149,13 @@ def check_adapter(model: nn.Module, adapter: Adapter | None = None, image_size: 
         images = images.to(vit.device, vit.dtype)
         vit.restore()
         with torch.no_grad():
-            expected = _tensors(model(images))
+            expected = [*tensors(model(images))]
     with adapt(model, adapter=adapter) as vit, torch.no_grad():
-        assert _same(_tensors(vit(images)), expected), f"{vit.model_name} gives other outputs when it is adapted"
+        assert _same([*tensors(vit(images))], expected), f"{vit.model_name} gives other outputs when it is adapted"
         shapes: dict[str, tuple[int, ...]] = {}
         for site in vit.sites:
             vit.ffn[site.key].register_forward_hook(_Shape(shapes, site.name))
-        assert _same(_tensors(vit(images)), expected), f"{vit.model_name} gives other outputs when probes are watched"
+        assert _same([*tensors(vit(images))], expected), f"{vit.model_name} gives other outputs when probes are watched"
         for site in vit.sites:
             assert site.name in shapes, f"{site.name} is not reached"
             assert shapes[site.name] == (2, site.units, *site.grid(size)), f"{site.name} has maps {shapes[site.name]}"
@@ -207,6 +207,10 @@ def _gradients(
     dark = {name: chosen[name] for name, seen in found.items() if not (seen.any() and seen.isfinite().all())}
     if dark:
         found |= _gradients_in(nullcontext(), vit, image, dark, directions)
+    # Each cell counts alike, however steep it is there, as the loudest would else be seen in the mean of all.
+    found = {
+        name: seen / seen.flatten(1).norm(dim=1).clamp_min(1e-300)[:, None, None, None] for name, seen in found.items()
+    }
     # Whatever mixes all cells alike, such as a mean over them, looks everywhere for every cell; few do not tell it.
     return {name: seen - seen.mean(dim=0) if len(seen) > _FEW else seen for name, seen in found.items()}
 
@@ -259,14 +263,6 @@ def _distance(seen: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArr
         return np.abs(seen)
     slope = float(expected @ seen / (expected @ expected))
     return np.full(len(seen), np.inf) if slope < _LEAST_SLOPE else np.asarray(np.abs(seen / slope - expected))
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    """The tensors of an output, whatever it is made of."""
-    if isinstance(output, Tensor):
-        return [output]
-    parts: Iterable[Any] = output.values() if hasattr(output, "values") else output
-    return [tensor for part in parts if part is not None for tensor in _tensors(part)]
 
 
 def _same(ours: list[Tensor], theirs: list[Tensor]) -> bool:

@@ -28,7 +28,7 @@ from captum_vit.probes.entrance import Entrance
 from captum_vit.probes.forward_pass import StopForward, image_of
 from captum_vit.probes.hooks import Path
 from captum_vit.probes.neuron import Neuron
-from captum_vit.probes.output import taken
+from captum_vit.probes.output import taken, tensors
 from captum_vit.probes.preprocessing import Preprocessing
 from captum_vit.probes.probe import Probe
 from captum_vit.probes.redirect import Redirect
@@ -234,8 +234,10 @@ class AdaptedModel(nn.Module):
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 output = self.model(images.requires_grad_())
-                (gradient,) = torch.autograd.grad(output.sum(), maps, allow_unused=True)
-        # A model whose output is no tensor, or that does not take such an image, is as its adapter says.
+                meant = output if self.takes is None else taken(output, self.takes)
+                total = torch.stack([part.sum() for part in tensors(meant) if part.requires_grad]).sum()
+                (gradient,) = torch.autograd.grad(total, maps, allow_unused=True)
+        # A model that does not take an image alone is as its adapter says.
         except Exception:
             return False
         finally:

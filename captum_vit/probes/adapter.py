@@ -51,6 +51,10 @@ class Adapter(Offered, ABC):
         """Input size, mean and standard deviation that ``model`` expects; None where timm records them with it."""
         return None
 
+    def hands_on(self, wrapper: nn.Module) -> bool:
+        """Whether a module around a model hands images on as they are, so that nobody needs to measure what it does."""
+        return False
+
     @abstractmethod
     def sites(self, model: Any) -> Iterator[Site]:
         """Yield the model's sites, made by :func:`captum_vit.feed_forward`, in the order of the forward pass."""

@@ -104,8 +104,13 @@ def adapt(
     supported, registered = registry().find(model, family) if adapter is None else _given(model, adapter)
     sites, stem = _describe(registered, supported)
     told = None if preprocessing is None else Preprocessing.read(preprocessing)
-    inner, entrance = sites, Entrance(registered.adapter, told=told)
+    hands_on = registered.adapter.hands_on(model)
     own = preprocessing_of(registered.adapter, supported, stem)
+    if own.assumed and told is None and hands_on:
+        # What was published lies with the whole, of which the part that sees may know nothing.
+        whole = registered.adapter.preprocessing(model)
+        told = None if whole is None or whole.assumed else whole
+    inner, entrance = sites, Entrance(registered.adapter, told=told)
     if own.assumed and told is None:
         warnings.warn(
             f"nothing with {type(supported).__name__} tells the mean and standard deviation of its images; those of "
@@ -114,7 +119,7 @@ def adapt(
             stacklevel=2,
         )
     behind = None
-    if supported is not model and not any(parameter.is_meta for parameter in model.parameters()):
+    if supported is not model and not hands_on and not any(parameter.is_meta for parameter in model.parameters()):
         door = Door(model, stem)
         behind = door if door.moves(own.size) else None
         if told is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -33,6 +33,15 @@ def taken(output: Any, name: str | int) -> Any:
         raise ArgumentError(
             f"the model's output, a {type(output).__name__}, has no {name!r}; {_advice(output)}"
         ) from None
+
+
+def tensors(output: Any) -> Iterator[Tensor]:
+    """The tensors of a model's output, whatever it is made of."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping | tuple | list):
+        for part in output.values() if isinstance(output, Mapping) else output:
+            yield from tensors(part)
 
 
 def _advice(output: Any) -> str:

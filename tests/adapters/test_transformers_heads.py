@@ -195,6 +195,29 @@ def test_the_last_blocks_patches_are_known_to_reach_no_logits():
         adapted.layer(adapted.sites[-1].name)
 
 
+@pytest.mark.filterwarnings("error::captum_vit.errors.ZeroAttributionWarning")
+@pytest.mark.parametrize(
+    "name", ["ViT that paints", "DINOv2 that classifies", "CLIP that classifies", "Depth Anything"]
+)
+def test_heads_that_read_the_last_blocks_patches_are_known_too(name):
+    whole = WHOLE[name]
+    adapted = captum_vit.adapt(whole.build().eval(), output=whole.output)
+    assert not adapted.sites[-1].reaches_output, "as far as the tower alone can tell"
+    maps: list[Tensor] = []
+    adapted.layer(adapted.sites[-1].name).register_forward_hook(lambda module, args, output: maps.append(output))
+    (gradient,) = torch.autograd.grad(adapted(IMAGE).sum(), maps)
+    assert gradient.any()
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_grids_of_a_whole_model_are_those_of_its_tower(name):
+    adapted = captum_vit.adapt(WHOLE[name].build().eval())
+    side = adapted.preprocessing.size[0]
+    rows, columns = adapted.sites[0].grid.centres((side, side))
+    assert rows.tolist() == columns.tolist()
+    assert 0 <= rows.min() < rows.max() <= side
+
+
 # Preprocessing
 
 
@@ -261,6 +284,14 @@ def test_what_was_published_with_the_weights_is_read_once_and_without_a_network(
     assert adapted.preprocessing == Preprocessing((32, 32), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     monkeypatch.setattr(hf.image_processing_utils.BaseImageProcessor, "get_image_processor_dict", refused)
     assert adapted.preprocessing.mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.filterwarnings("error::captum_vit.errors.PreprocessingWarning")
+def test_what_was_published_with_a_model_of_images_and_texts_is_that_of_its_tower(tmp_path):
+    clip().save_pretrained(tmp_path)
+    PROCESSORS["CLIP"]().save_pretrained(tmp_path)
+    adapted = captum_vit.adapt(hf.CLIPModel.from_pretrained(tmp_path).eval())
+    assert adapted.preprocessing == Preprocessing.read(PROCESSORS["CLIP"]())
 
 
 @pytest.mark.filterwarnings("default::captum_vit.errors.PreprocessingWarning")
