@@ -235,7 +235,7 @@ def _after(grid: PatchGrid, layer: Any) -> PatchGrid:
             raise GridError(f"{kind} pads one side more than the other; describe its cells by then()")
         return grid.then(1, 1, (top, left))
     # Poolings have no common class, and timm has some of its own, one of which calls its kernel a filter.
-    size = getattr(layer, "kernel_size", getattr(layer, "filt_size", None))
+    size: Any = getattr(layer, "kernel_size", getattr(layer, "filt_size", None))
     pools = "Pool2d" in kind and "Adaptive" not in kind and size is not None
     if not (isinstance(layer, nn.Conv2d) or kind == "CondConv2d" or pools):
         return grid
