@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from timm.models.mvitv2 import MultiScaleVit
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
-from captum_vit_adapters.any_size import AnySize
 
 
-class MViTv2(AnySize):
+class MViTv2(Adapter):
     """MViT v2: the grid shrinks inside attention; a class token in the ``_cls`` variants."""
 
     family = "mvitv2"

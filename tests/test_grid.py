@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from timm.models.crossvit import scale_image
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool1d, conv1d, conv2d, pad
 
 from captum_vit import PatchGrid
@@ -189,3 +190,26 @@ def test_an_image_smaller_than_a_patch_has_no_grid(size):
     for use in (PatchGrid.patches(16), PatchGrid.patches(16).centres, PatchGrid.patches(16).feature_mask):
         with pytest.raises(GridError, match=f"{size[0]}x{size[1]}"):
             use(size)
+
+
+@pytest.mark.parametrize(("pixels", "cells"), [(408, 384), (11, 4), (10, 7), (9, 9)])
+def test_cropped_cells_are_those_in_the_middle_as_crossvit_takes_them(pixels, cells):
+    ramp = torch.arange(pixels) + 0.5
+    cropped = scale_image(ramp.expand(1, 1, pixels, pixels), (cells, cells), crop_scale=True)
+    rows, columns = PatchGrid().cropped(cells).centres((pixels, pixels))
+    assert rows.tolist() == columns.tolist() == cropped[0, 0, 0].tolist()
+    # What follows goes on from the cells that are left.
+    coarser = PatchGrid().cropped(cells).then(2, 2)
+    assert coarser((pixels, pixels)) == 2 * (cells // 2,)
+    assert coarser.centres((pixels, pixels))[0][0] == rows[:2].mean()
+
+
+@pytest.mark.parametrize("grid", [PatchGrid().cropped(12), PatchGrid().resized(12)])
+def test_where_there_are_too_few_cells_to_crop_they_are_resampled(grid):
+    assert grid((6, 24))[0] == 12
+    assert grid.centres((6, 12))[0].tolist() == [0.25 + number / 2 for number in range(12)]
+
+
+def test_a_layer_that_a_model_leaves_out_changes_no_grid():
+    convolution = nn.Conv2d(3, 3, 3, stride=2, padding=1)
+    assert PatchGrid().through(None, convolution, None) == PatchGrid().through(convolution)

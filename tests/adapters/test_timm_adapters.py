@@ -908,6 +908,13 @@ CASES: dict[str, Case] = {
 # Where LeViT downsamples, cells come through attention alone, which mixes them all.
 ORDERED = [name for name in CASES if not name.startswith("levit")]
 
+# These were built for images of one size, or of no larger one (MViT v2); CrossViT resizes others.
+FIXED = {
+    *("beit", "cait", "coatnet", "crossvit", "crossvit_dagger", "efficientformer", "efficientformer_v2", "eva02"),
+    *("gcvit", "gemma4_vit", "gmlp", "hiera", "levit", "levit_conv", "maxvit", "maxvit_parallel", "maxxvit", "mixer"),
+    *("mvitv2", "mvitv2_cls", "nest", "perception_encoder", "relpos", "relpos_token", "tnt", "visformer", "volo"),
+}
+
 
 @torch.no_grad()
 def looking_straight(model: nn.Module) -> nn.Module:
@@ -940,3 +947,18 @@ def test_the_model_goes_on_with_what_a_probe_returns(name):
 def test_each_cell_looks_where_its_grid_says(name):
     with captum_vit.adapt(looking_straight(CASES[name].build())) as vit:
         assert all(order.right for order in measure_order(vit, CASES[name].size, cells=8)), name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_models_tell_whether_they_take_images_of_any_size(name):
+    with captum_vit.adapt(CASES[name].build()) as vit:
+        assert vit.preprocessing.any_size == (name not in FIXED)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [name for name in CASES if name not in FIXED])
+def test_models_of_any_size_take_another_one(name):
+    size = (128, 192)
+    with captum_vit.adapt(CASES[name].build()) as vit:
+        maps = [vit.patch_map(torch.randn(1, 3, *size), site.address(0)) for site in vit.sites]
+        assert [tuple(patch_map.shape) for patch_map in maps] == [(1, *site.grid(size)) for site in vit.sites]
