@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from captum_vit.probes import hookspecs
 from captum_vit.probes.adapter import Adapter
 from captum_vit.probes.hookspecs import GROUP, HOOKS, OWN_DISTRIBUTION, Offered
 from captum_vit.probes.source import ModelSource
+from captum_vit.probes.unsupported import advice
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,13 @@ class Registry:
         """
         candidates = [registered for registered in self.adapters if family in (None, registered.adapter.family)]
         if family is not None and not candidates:
-            raise PluginError(f'no adapter for family "{family}" is installed; installed: {self.families()}')
+            known = {registered.adapter.family for registered in self.adapters}
+            close = difflib.get_close_matches(family, known, n=3, cutoff=0.5)
+            meant = f"did you mean {' or '.join(close)}? " if close else ""
+            raise PluginError(
+                f'no adapter for family "{family}" is installed; {meant}`captum-vit adapters` lists the {len(known)} '
+                "families that are"
+            )
         serving = [registered for registered in candidates if registered.adapter.serves(model)]
         winners = _winners(serving)
         if len(winners) > 1:
@@ -133,10 +141,6 @@ class Registry:
         """The schemes of the models that can be had by name."""
         return tuple(dict.fromkeys(registered.source.scheme for registered in self.sources))
 
-    def families(self) -> str:
-        """The installed families in words, for messages."""
-        return ", ".join(dict.fromkeys(registered.adapter.family for registered in self.adapters)) or "none"
-
     def find(self, model: nn.Module, family: str | None = None) -> tuple[nn.Module, Registered]:
         """The one supported model inside ``model``, which may be that model or a wrapper around it.
 
@@ -161,8 +165,8 @@ class Registry:
         children = ", ".join(f"{path} ({type(child).__name__})" for path, child in model.named_children())
         no_adapter = "no installed adapter" if family is None else f'no adapter of family "{family}"'
         raise UnsupportedModelError(
-            f"{no_adapter} serves {name} or a module in it; it holds {children or 'no modules'}. "
-            f"Installed families: {self.families()}. Pass a model of one of them, or install or write an adapter"
+            f"{no_adapter} serves {name} or a module in it; it holds "
+            f"{children or 'no modules'}. {advice(model, (registered.adapter for registered in self.adapters))}"
         )
 
 
