@@ -1,1 +1,1 @@
-"""Adapters of the families in Ghiasi et al. (2022), one file each; installed as ``captum_vit_adapters``."""
+"""The adapters that are built in, one family or library a file; installed as ``captum_vit_adapters``."""
