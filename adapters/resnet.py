@@ -13,7 +13,7 @@ from captum_vit_adapters.convnets import ConvNet, at_last, residual
 
 
 class ResNet(ConvNet):
-    """ResNet, ResNeXt, ResNeSt, Res2Net, SK-ResNet, CLIP's ResNet: ``layer4.2.conv3`` and ``layer4.2``."""
+    """ResNet, ResNeXt, ResNeSt, Res2Net, SK-ResNet, Wide ResNet: ``layer4.2.conv3`` and ``layer4.2``."""
 
     family = "resnet"
     models = ("timm.models.resnet.ResNet", "torchvision.models.resnet.ResNet")
