@@ -144,7 +144,7 @@ def _given(model: nn.Module, adapter: Adapter) -> tuple[nn.Module, Registered]:
 def _check(model: nn.Module) -> None:
     name = type(model).__name__
     if not isinstance(model, nn.Module):
-        named = f': adapt(captum_vit.load("{model}")) or adapt(timm.create_model("{model}", pretrained=True).eval())'
+        named = f': captum_vit.load_model("{model}") gives that model adapted'
         raise UnsupportedModelError(
             f"adapt() takes a model, a torch.nn.Module, and this is a {name}"
             + (named if isinstance(model, str) else "; build the model first")
