@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
@@ -292,6 +293,18 @@ class TestRenders:
         with pytest.raises(OSError, match="No space left"):
             renders.save(tmp_path)
         assert list(tmp_path.iterdir()) == []
+
+    def test_notebooks_show_pictures_and_print_tells_what_there_is(self, vit):
+        renders = captum_vit.render(vit, ["blocks.1:7", "blocks.2:3"], size=96, **QUICK)
+        picture = Image.open(io.BytesIO(renders._repr_png_()))
+        assert picture.size[0] == 2 * 96 + 4
+        assert picture.size[1] > 96, "addresses stand below the images"
+        below = np.asarray(picture.convert("L"))[96:]
+        assert (below < 128).any()
+        assert repr(renders) == "Renders(blocks.1:7, blocks.2:3)"
+        shown = Image.open(io.BytesIO(renders[0]._repr_png_()))
+        np.testing.assert_array_equal(np.asarray(shown), (renders[0].image * 255).round().astype(np.uint8))
+        assert repr(renders[0]).startswith("Render(blocks.1:7, 96x96, activation ")
 
     def test_the_contact_sheet_shows_every_image(self, vit):
         renders = captum_vit.render(vit, [f"blocks.1:{unit}" for unit in range(3)], **QUICK)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from captum_vit.optvis.keeping import kept, mark_of_render, place_of_render, place_of_sheet
+from captum_vit.optvis.sheet import labelled, tiled
 from captum_vit.storage.files import replacing
 
 NAMED = ""  # the key of a render that is told by its name
@@ -66,6 +68,15 @@ class Render:
     def __post_init__(self) -> None:
         if self.key == NAMED:
             object.__setattr__(self, "key", str(self.neuron))
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        problem = f", {self.problem}" if self.problem else ""
+        return f"Render({self.neuron}, {height}x{width}, activation {self.activation:.3g}{problem})"
+
+    def _repr_png_(self) -> bytes:
+        """The image, for notebooks."""
+        return _png(to_pil(self.image))
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -173,6 +184,14 @@ class Renders:
         """What went wrong, by neuron; empty if nothing did."""
         return {render.neuron: render.problem for render in self.renders if render.problem}
 
+    def __repr__(self) -> str:
+        return f"Renders({', '.join(render.neuron for render in self.renders)})"
+
+    def _repr_png_(self) -> bytes:
+        """The contact sheet, for notebooks."""
+        shown = [np.asarray(to_pil(render.image)) for render in self.renders]
+        return _png(labelled(shown, [render.neuron for render in self.renders]))
+
     def save(self, folder: str | Path) -> list[Path]:
         """Write a PNG and a JSON for each neuron and a contact sheet; return the paths of the PNGs.
 
@@ -194,6 +213,7 @@ class Renders:
         path, mark = place_of_sheet(folder, settings, [render.mark for render in self.renders])
         own = {render.mark for render in self.renders}
         shown = [np.asarray(to_pil(render.image)) for render in self.renders]
+        names = [render.neuron for render in self.renders]
         for png, record in kept(folder, settings):
             if record.get("mark") not in own:
                 try:
@@ -203,7 +223,8 @@ class Renders:
                     continue
                 if pixels.shape == shown[0].shape:
                     shown.append(pixels)
-        _save(Image.fromarray(_tiled(shown, white=255)), path, mark)
+                    names.append(str(record["neuron"]))
+        _save(labelled(shown, names), path, mark)
         return path
 
     def grid(self, columns: int | None = None, gap: int = 4) -> NDArray[np.float32]:
@@ -216,7 +237,7 @@ class Renders:
         gap
             White pixels between images.
         """
-        return _tiled(self.images, columns, gap)
+        return tiled(self.images, columns, gap)
 
 
 def to_pil(image: NDArray[np.float32]) -> Image.Image:
@@ -224,18 +245,10 @@ def to_pil(image: NDArray[np.float32]) -> Image.Image:
     return Image.fromarray((image * 255).round().astype(np.uint8))
 
 
-def _tiled(
-    images: Sequence[NDArray[Any]] | NDArray[Any], columns: int | None = None, gap: int = 4, white: int = 1
-) -> NDArray[Any]:
-    """Images ``(H, W, 3)`` of one size in rows on white."""
-    count, (height, width, _) = len(images), images[0].shape
-    columns = min(count, columns or math.ceil(math.sqrt(count)))
-    rows = -(-count // columns)
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), white, dtype=images[0].dtype)
-    for index, image in enumerate(images):
-        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
-        sheet[top : top + height, left : left + width] = image
-    return sheet
+def _png(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    return content.getvalue()
 
 
 def _save(image: Image.Image, path: Path, mark: str) -> None:

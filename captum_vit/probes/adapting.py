@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import nn
@@ -103,7 +104,7 @@ def adapt(
         )
     supported, registered = registry().find(model, family) if adapter is None else _given(model, adapter)
     sites, stem = _describe(registered, supported)
-    told = None if preprocessing is None else Preprocessing.read(preprocessing)
+    told = _told_by_a_wrapper(model, supported) if preprocessing is None else Preprocessing.read(preprocessing)
     hands_on = registered.adapter.hands_on(model)
     own = preprocessing_of(registered.adapter, supported, stem)
     if own.assumed and told is None and hands_on:
@@ -129,6 +130,15 @@ def adapt(
     if (seen_through := entrance.fit or behind) is not None:
         sites = tuple(replace(site, grid=SeenThrough.of(site.grid, seen_through)) for site in sites)
     return AdaptedModel(model, supported, sites, stem, entrance, inner=inner, takes=output)
+
+
+def _told_by_a_wrapper(model: nn.Module, supported: nn.Module) -> Preprocessing | None:
+    """What a wrapper records of its images, as open_clip's image towers do around models of other libraries."""
+    for module in model.modules():
+        recorded = getattr(module, "preprocess_cfg", None)
+        if isinstance(recorded, Mapping) and module is not supported and supported in {*module.modules()}:
+            return Preprocessing.read(recorded)
+    return None
 
 
 def _given(model: nn.Module, adapter: Adapter) -> tuple[nn.Module, Registered]:

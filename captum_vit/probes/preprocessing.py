@@ -53,7 +53,8 @@ class Preprocessing:
             there only.
         """
         config = resolve_model_data_config(model, use_test_size=False)
-        height, width = getattr(stem, "img_size", None) or config["input_size"][-2:]
+        size = getattr(stem, "img_size", None) or config["input_size"][-2:]
+        height, width = (size, size) if isinstance(size, int) else size
         any_size = not getattr(stem, "strict_img_size", True)
         return cls((height, width), tuple(config["mean"]), tuple(config["std"]), any_size)
 
