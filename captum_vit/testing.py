@@ -29,6 +29,8 @@ _TOLERANCE = 0.75
 _EXCUSED = 0.1
 # The part of a cell's way across the image that its gradient has to follow: borders pull it inwards.
 _LEAST_SLOPE = 0.1
+# Of the most that a cell sees anywhere, what is too little to count.
+_TRACE = 0.1
 # Images at once; the number of cells beyond which their mean gradient tells what they share; looks at few cells.
 _BATCH, _FEW, _ROUNDS = 8, 8, 4
 
@@ -166,7 +168,10 @@ def check_adapter(model: nn.Module, adapter: Adapter | None = None, image_size: 
 
 
 class _Silenced(TorchFunctionMode):
-    """Context in which attention gives zeros, so that tokens do not mix."""
+    """Context in which attention gives zeros and convolutions look at the middle of their windows: nothing mixes.
+
+    Kernels are lopsided, random ones above all, so that a chain of them looks aside.
+    """
 
     _ATTENTION = (torch.nn.functional.scaled_dot_product_attention,)
     _SOFTMAX = (torch.softmax, torch.Tensor.softmax, torch.nn.functional.softmax)
@@ -176,8 +181,22 @@ class _Silenced(TorchFunctionMode):
         if func in self._ATTENTION:
             query, _, value = (*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs))[:3]
             return query.new_zeros(*query.shape[:-1], value.shape[-1])
+        if func is torch.conv2d and len(args) > 1:
+            args = (args[0], _middle_of(args[1]), *args[2:])
         result = func(*args, **kwargs)
         return torch.zeros_like(result) if func in self._SOFTMAX else result
+
+
+def _middle_of(kernel: Tensor) -> Tensor:
+    """A kernel ``(..., rows, columns)`` that has its middle alone: one entry, or the mean of two if there are two."""
+    for axis in (-2, -1):
+        length = kernel.shape[axis]
+        first, count = (length - 1) // 2, 2 - length % 2
+        middle = kernel.narrow(axis, first, count).mean(dim=axis, keepdim=True) / count
+        before, after = (torch.zeros_like(middle) for _ in range(2))
+        parts = [before] * first + [middle] * count + [after] * (length - first - count)
+        kernel = torch.cat(parts, dim=axis)
+    return kernel
 
 
 class _Shape:
@@ -242,6 +261,8 @@ def _gradients_in(
 
 def _order_of(site: Site, cells: Tensor, energy: NDArray[np.float64], size: Size) -> SiteOrder:
     """Compare where cells look, as the energy ``(N, H, W)`` of their gradients, with where the grid says they are."""
+    # What was taken off as common to all leaves a trace of each cell in every other.
+    energy = np.where(energy < _TRACE * energy.max(axis=(1, 2), keepdims=True), 0, energy)
     errors = np.zeros(len(cells))
     for axis, centres in enumerate(site.grid.centres(size)):
         if len(centres) == 1:
