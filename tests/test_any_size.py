@@ -77,6 +77,14 @@ def test_behind_a_wrapper_that_resizes_too_the_cells_have_their_place():
     check_order(vit, (64, 128))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_in_any_number_format(dtype):
+    tiny = SIX_FAMILIES["deit"]
+    vit = captum_vit.adapt(tiny.build().to(dtype), any_size=True)
+    assert vit(torch.rand(1, 3, 50, 90, dtype=dtype)).dtype == dtype
+
+
 def test_gradients_reach_the_image_that_was_passed():
     vit = captum_vit.adapt(SIX_FAMILIES["swin"].build(), any_size=True)
     images = torch.randn(1, 3, 100, 60, requires_grad=True)

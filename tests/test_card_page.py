@@ -118,7 +118,7 @@ def test_a_card_tells_its_numbers_to_a_screen_reader(visit, cards):
 
 def test_the_small_print_repeats_the_card(visit):
     article = visit.page.get_by_role("article", name="blocks.4:307")
-    for fact in ("deit_micro", "2 steps of recipe fourier, seed 0", "best 4 of 6 images", "mean over 8×8 patches"):
+    for fact in ("deit_micro", "2 steps of recipe steady, seed 0", "best 4 of 6 images", "mean over 8×8 patches"):
         expect(article).to_contain_text(fact)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,21 @@ class Card:
         if not self.photos:
             raise CardError(f"{self.address} has a finite activation on no image, so that no photo is the best")
         return self.photos[0]
+
+    @property
+    def ratio(self) -> float | None:
+        """Activation of the optimized image over the strongest photo's; None where that is not above zero."""
+        return self._over_the_strongest(self.optimized.activation)
+
+    @property
+    def worst_ratio(self) -> float | None:
+        """The same of the worst of six views of the optimized image: shifts and zooms."""
+        return self._over_the_strongest(self.optimized.worst)
+
+    def _over_the_strongest(self, activation: float) -> float | None:
+        if self.reduction != "mean" or not self.photos or not self.photo.activation > 0 or math.isnan(activation):
+            return None
+        return activation / self.photo.activation
 
     @property
     def site(self) -> str:
@@ -175,7 +191,22 @@ def neuron_cards(
     top = rank_photos(vit, neurons, photos, k=k, batch_size=batch_size, progress=progress)
     best = most_activating(vit, neurons, top, k=k, batch_size=batch_size, progress=progress)
     renders = render(vit, neurons, plan=plan, batch_size=batch_size, progress=progress)
+    renders = accentuated(vit, renders, best, plan)
     return assemble(renders, best, top, model or vit.model_name)
+
+
+def accentuated(vit: AdaptedModel, renders: Renders, best: Sequence[tuple[Photo, ...]], plan: RenderPlan) -> Renders:
+    """Renders as they are, but of neurons that no random start excites: those start from the strongest photo.
+
+    Such a render says so (:attr:`captum_vit.optvis.results.Render.started_from`), and so do cards.
+    """
+    made = []
+    for render_, photos in zip(renders, best, strict=True):
+        if render_.problem and photos and plan.start is None and photos[0].activation > 0:
+            (again,) = render(vit, render_.neuron, plan=plan.starting_from(photos[0].path), progress=False)
+            render_ = again if again.problem is None else render_
+        made.append(render_)
+    return replace(renders, renders=tuple(made))
 
 
 def _check_photos(photos: Any) -> None:

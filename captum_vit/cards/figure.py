@@ -14,7 +14,7 @@ from captum_vit.cards.canvas import BARS, FAINT, INK, OPTIMIZED, PHOTO, Canvas, 
 from captum_vit.cards.card import Card
 from captum_vit.cards.histogram import HistogramLayout
 from captum_vit.cards.photos import Photo
-from captum_vit.cards.words import counted, number, shortened, small_print
+from captum_vit.cards.words import counted, number, origin, scores, shortened, small_print
 from captum_vit.errors import CardError
 from captum_vit.plots import COLORMAP, laid_over
 
@@ -24,7 +24,7 @@ RENDER, TILE = 2.9, 1.5
 ROW_LABELS, COLUMN_LABELS = 0.34, 0.4
 HEAD, FOOT = 0.62, 0.36
 BAR, BAR_LABELS = 0.1, 0.62
-CAPTION, PROBLEM = 0.44, 0.3
+CAPTION, PROBLEM = 0.56, 0.3
 LOWEST_HISTOGRAM, HISTOGRAM_LABELS = 0.8, 0.34
 NARROWEST, NARROWEST_COLUMN = 7.6, 1.2
 
@@ -95,12 +95,13 @@ class _Drawing:
         optimized = self.card.optimized
         bottom = self.top - self.render[1]
         self.canvas.image(MARGIN, bottom, *self.render, optimized.image)
-        self.canvas.text(MARGIN, bottom - 0.2, "Optimized image", 9.5)
+        self.canvas.text(MARGIN, bottom - 0.2, origin(self.card), 9.5)
         detail = f"activation {number(optimized.activation)}"
         self.canvas.text(MARGIN + RENDER, bottom - 0.2, detail, 8, OPTIMIZED, ha="right")
+        self.canvas.text(MARGIN, bottom - 0.36, scores(self.card), 7, FAINT)
         if optimized.problem:
             words = fill(f"Means little: {optimized.problem}", 56, max_lines=2)
-            self.canvas.text(MARGIN, bottom - 0.28, words, 7, INK, va="top", style="italic")
+            self.canvas.text(MARGIN, bottom - 0.42, words, 7, INK, va="top", style="italic")
 
     def _photos(self) -> None:
         card, tile_height = self.card, self.tile[1]

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from captum_vit.cards.card import Card
 from captum_vit.cards.histogram import HistogramLayout
 from captum_vit.cards.photos import Photo
-from captum_vit.cards.words import counted, number, small_print
+from captum_vit.cards.words import counted, number, origin, scores, small_print
 from captum_vit.errors import CardError
 from captum_vit.optvis.results import to_pil
 from captum_vit.plots import COLORMAP, laid_over
@@ -108,6 +108,8 @@ def _described(card: Card) -> dict[str, Any]:
         "model": card.model,
         "activation": activation,
         "problem": card.optimized.problem,
+        "origin": origin(card),
+        "scores": scores(card),
         "optimized": _picture(
             _resized(to_pil(card.optimized.image), RENDER),
             f"Image optimized to excite {card.address}, activation {activation}",

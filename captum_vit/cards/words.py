@@ -25,6 +25,20 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def origin(card: Card) -> str:
+    """What the optimized image is called, which never hides that it started from a photo."""
+    photo = card.optimized.started_from
+    return "Optimized image" if photo is None else f"Accentuated from {shortened(photo, 16)}"
+
+
+def scores(card: Card) -> str:
+    """How far the optimized image excites the neuron beyond the strongest photo; empty where that cannot be told."""
+    if card.ratio is None:
+        return ""
+    worst = "" if card.worst_ratio is None else f", {number(card.worst_ratio)}× at its worst view"
+    return f"{number(card.ratio)}× the strongest photo{worst}"
+
+
 def small_print(card: Card) -> tuple[str, ...]:
     """What repeats a card: recipe, steps and seed, the choice of photos, the patch grid, versions."""
     settings, versions = card.optimized.settings, card.optimized.settings["versions"]

@@ -95,7 +95,7 @@ def make_cards(
     OutputError
         The folder for renders cannot be made or written; said before weights are fetched.
     """
-    from captum_vit.cards.card import assemble, rank_photos
+    from captum_vit.cards.card import accentuated, assemble, rank_photos
     from captum_vit.cards.photos import most_activating
     from captum_vit.optvis.folder import render_into
     from captum_vit.optvis.rendering import render
@@ -112,6 +112,7 @@ def make_cards(
                 made = render_into(renders, vit, addresses, plan)
         else:
             made = render(vit, addresses, plan=plan)
+        made = accentuated(vit, made, best, plan)
     return assemble(made, best, ranking, choice.full_name)
 
 

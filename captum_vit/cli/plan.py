@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,6 +36,14 @@ Dtype = Annotated[
 ]
 
 
+Start = Annotated[
+    Path | None,
+    typer.Option(
+        "--start", help="Photo from which images start, instead of a random one: accentuation. Results carry its name."
+    ),
+]
+
+
 @dataclass(frozen=True)
 class PlanChoice:
     """How to render: what a command's options say."""
@@ -43,6 +52,7 @@ class PlanChoice:
     steps: int | None = None
     size: int | None = None
     dtype: str | None = None
+    start: Path | None = None
 
     def checked(self) -> PlanChoice:
         """The choice as it is, if there is such a recipe, among the plugins' too.
@@ -68,5 +78,6 @@ class PlanChoice:
             size=self.size,
             seed=choice.seed,
             dtype=self.dtype,
+            start=self.start,
             origin=choice.origin,
         )

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from captum_vit.cli import console, words
 from captum_vit.cli.model import Checkpoint, Device, Model, ModelChoice, RandomWeights, Seed, find_neurons
-from captum_vit.cli.plan import Dtype, PlanChoice, RecipeName, Size, Steps
+from captum_vit.cli.plan import Dtype, PlanChoice, RecipeName, Size, Start, Steps
 from captum_vit.probes.devices import AUTO
 
 
@@ -26,6 +26,7 @@ def render(
     steps: Steps = None,
     size: Size = None,
     dtype: Dtype = None,
+    start: Start = None,
     seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Neurons to render at a time.")] = 8,
     device: Device = AUTO,
@@ -39,7 +40,7 @@ def render(
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
     choice = ModelChoice(model, checkpoint, random_weights, seed, device)
-    how = PlanChoice(recipe, steps, size, dtype).checked()
+    how = PlanChoice(recipe, steps, size, dtype, start).checked()
     addresses = find_neurons(choice, neurons)
     check_folder(out)
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from captum_vit.data.images import open_rgb
 from captum_vit.optvis.foreign import stages
 from captum_vit.optvis.losses import Target, losses_of
 from captum_vit.optvis.penalties import Penalty
@@ -138,7 +140,13 @@ class RenderLoop:
 
     @torch.no_grad()
     def _start(self) -> Tensor:
-        return self.plan.recipe.parametrization.start(self.plan.size, self.draws.at(0, 0)).to(self.dtype)
+        parametrization = self.plan.recipe.parametrization
+        if self.plan.start is None:
+            return parametrization.start(self.plan.size, self.draws.at(0, 0)).to(self.dtype)
+        photo = ImageOps.fit(open_rgb(self.plan.start[0]), self.plan.size[::-1], Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].to(self.device) / 255
+        parameters = parametrization.encode(pixels.float()).to(self.dtype)
+        return parameters.expand(len(self.targets), *parameters.shape[1:]).clone()
 
     @recording()
     @torch.no_grad()

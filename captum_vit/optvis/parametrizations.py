@@ -23,6 +23,9 @@ from captum_vit.probes.grid import Size
 _COLOR = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _COLOR /= np.linalg.norm(_COLOR, axis=0).max()
 
+# Of pixels, what a sigmoid can reach.
+_DARKEST = 0.02
+
 # From parameters (N, ...) to images (N, 3, height, width) in [0, 1].
 Decoder = Callable[[Tensor], Tensor]
 
@@ -32,6 +35,10 @@ class Parametrization(Protocol):
 
     def start(self, size: Size, draw: StepDraws) -> Tensor:
         """Random first parameters ``(N, ...)`` of images of ``(height, width)`` pixels."""
+        ...
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Parameters of images ``(N, 3, H, W)`` in [0, 1], as near to them as they can be written."""
         ...
 
     def decoder(self, size: Size, device: torch.device) -> Decoder:
@@ -50,6 +57,10 @@ class Pixels:
     def start(self, size: Size, draw: StepDraws) -> Tensor:
         """See :class:`Parametrization`."""
         return draw.uniform(3, *size)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The images themselves."""
+        return images.clone()
 
     def decoder(self, size: Size, device: torch.device) -> Decoder:
         """See :class:`Parametrization`."""
@@ -80,20 +91,27 @@ class Fourier:
         height, width = size
         return draw.normal(3, height, width // 2 + 1, 2) * self.sd
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Exact but for black and white, which no sigmoid reaches."""
+        height, width = images.shape[-2:]
+        return torch.view_as_real(_spectrum(images)) / self._factors((height, width), images.device)
+
     def decoder(self, size: Size, device: torch.device) -> Decoder:
         """See :class:`Parametrization`."""
-        height, width = size
-        frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
-        # Lucid's divisor of 4: the smaller the values that reach the sigmoid, the less saturated the colours.
-        scale = np.maximum(frequencies, 1 / max(size)) ** -self.decay / 4
-        factors = torch.tensor(np.stack((scale, scale), axis=-1), dtype=torch.float32, device=device)
-        colors = _color_matrix(device)
+        factors, colors = self._factors(size, device), _color_matrix(device)
 
         def decode(parameters: Tensor) -> Tensor:
             spectrum = torch.view_as_complex(parameters * factors)
             return _correlated(torch.fft.irfft2(spectrum, s=size, norm="ortho"), colors)
 
         return decode
+
+    def _factors(self, size: Size, device: torch.device) -> Tensor:
+        height, width = size
+        frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+        # Lucid's divisor of 4: the smaller the values that reach the sigmoid, the less saturated the colours.
+        scale = np.maximum(frequencies, 1 / max(size)) ** -self.decay / 4
+        return torch.tensor(np.stack((scale, scale), axis=-1), dtype=torch.float32, device=device)
 
     def project(self, parameters: Tensor) -> None:
         """Every coefficient is valid."""
@@ -118,6 +136,10 @@ class Phases:
         height, width = size
         return (draw.uniform(3, height, width // 2 + 1) * 2 - 1) * math.pi
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Their phases; the magnitudes are photos' all the same."""
+        return torch.angle(_spectrum(images))
+
     def decoder(self, size: Size, device: torch.device) -> Decoder:
         """See :class:`Parametrization`."""
         from captum_vit.models import default_photos
@@ -134,6 +156,15 @@ class Phases:
 
     def project(self, parameters: Tensor) -> None:
         """Every phase is valid."""
+
+
+def _spectrum(images: Tensor) -> Tensor:
+    """Fourier coefficients of the decorrelated colours of images ``(N, 3, H, W)`` in [0, 1]."""
+    colors = torch.linalg.inv(_color_matrix(images.device).double())
+    logits = torch.logit(images.double().clamp(_DARKEST, 1 - _DARKEST))
+    decorrelated = (colors @ logits.flatten(2)).reshape(logits.shape)
+    spectrum: Tensor = torch.fft.rfft2(decorrelated, norm="ortho")
+    return spectrum.to(torch.complex64)
 
 
 def _color_matrix(device: torch.device) -> Tensor:
@@ -155,7 +186,7 @@ def _magnitudes(photos: Sequence[Path], size: Size) -> NDArray[np.float64]:
             Image.fromarray(np.ascontiguousarray(channel)).resize((width, height), Image.Resampling.BILINEAR)
             for channel in read_image(photo).transpose(2, 0, 1)
         ]
-        pixels = np.stack(channels).astype(np.float64).clip(0.02, 0.98)
+        pixels = np.stack(channels).astype(np.float64).clip(_DARKEST, 1 - _DARKEST)
         decorrelated = np.einsum("ij,jhw->ihw", np.linalg.inv(_COLOR), np.log(pixels / (1 - pixels)))
         total += np.abs(np.fft.rfft2(decorrelated, norm="ortho"))
     return total / len(photos)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
@@ -30,6 +32,7 @@ class PlanSettings(TypedDict, total=False):
     size: int | Size | None
     seed: int
     dtype: str | torch.dtype | None
+    start: str | Path | None
     origin: Mapping[str, Any]
 
 
@@ -53,6 +56,8 @@ class RenderPlan:
         Number format of the forward pass: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
     device
         Kind of device: ``"cpu"``, ``"cuda"`` ...
+    start
+        File and checksum of the photo from which images start; None: at random.
     model
         The model's class, the checksum of its weights, its preprocessing, and where it comes from.
     """
@@ -65,6 +70,7 @@ class RenderPlan:
     dtype: str
     device: str
     model: Mapping[str, Any] = field(hash=False)
+    start: tuple[str, str] | None = None
 
     @classmethod
     def of(
@@ -76,6 +82,7 @@ class RenderPlan:
         size: int | Size | None = None,
         seed: int = 0,
         dtype: str | torch.dtype | None = None,
+        start: str | Path | None = None,
         origin: Mapping[str, Any] | None = None,
     ) -> RenderPlan:
         """Resolve what was said, and what was not, for a model.
@@ -96,6 +103,9 @@ class RenderPlan:
         dtype
             Number format of the forward pass, as torch's or by its name; the weights' own when not given. What needs
             more precision (normalization layers, the image, losses) keeps it.
+        start
+            A photo from which each image starts, its middle cropped to the size, instead of a random image:
+            accentuation. What the photo shows is then no finding; results carry its name.
         origin
             What tells this model from others of its class, such as its name and weights; recorded.
 
@@ -104,7 +114,7 @@ class RenderPlan:
         RecipeError
             There is no such recipe.
         PlanError
-            A number of steps, a size or a dtype means nothing.
+            A number of steps, a size, a dtype or a start means nothing.
         ChannelsError
             The model takes other channels than red, green and blue.
         """
@@ -128,7 +138,18 @@ class RenderPlan:
                 "mean": list(vit.preprocessing.mean),
                 "std": list(vit.preprocessing.std),
             },
+            start=None if start is None else (str(start), hashlib.sha256(_photo(start)).hexdigest()),
         )
+
+    def starting_from(self, photo: str | Path) -> RenderPlan:
+        """The same plan, with images that start from a photo.
+
+        Raises
+        ------
+        PlanError
+            It cannot be read.
+        """
+        return replace(self, start=(str(photo), hashlib.sha256(_photo(photo)).hexdigest()))
 
     @cached_property
     def contenders(self) -> tuple[RenderPlan, ...]:
@@ -160,6 +181,7 @@ class RenderPlan:
             "seed": self.seed,
             "dtype": self.dtype,
             "device": self.device,
+            **({} if self.start is None else {"start": list(self.start)}),
             "versions": {name: version(name) for name in ("captum-vit", "torch", "timm", "numpy")},
         }
 
@@ -206,6 +228,13 @@ def resolve(vit: AdaptedModel, plan: RenderPlan | None, otherwise: PlanSettings,
     if settings:
         raise PlanError(f"a plan is resolved already; leave {', '.join(settings)} out, or put it into the plan")
     return plan
+
+
+def _photo(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except (OSError, TypeError) as error:
+        raise PlanError(f"start is {shortly(path)}, which cannot be read ({error}); give the path of a photo") from None
 
 
 def _pixels(size: int | Size) -> Size:

