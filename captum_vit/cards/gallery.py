@@ -99,7 +99,8 @@ class _Cell:
         if optimized.problem:
             canvas.text(left + self.render[0], words, "means little", 7, INK, ha="right", style="italic")
         else:
-            canvas.text(left + self.render[0], words, number(optimized.activation), 7.5, OPTIMIZED, ha="right")
+            told = number(optimized.activation) + (" from a photo" if optimized.started_from else "")
+            canvas.text(left + self.render[0], words, told, 7.5, OPTIMIZED, ha="right")
         canvas.image(left, bottom, *self.render, optimized.image)
         left += self.render[0] + GAP
         for photo in card.photos:
