@@ -14,7 +14,7 @@ from captum_vit.errors import ArgumentError, UnsupportedModelError
 from captum_vit.probes.plugins import registry
 
 # Their output projection is fused with the attention's: no layer reads the hidden activation alone.
-FUSED = {"vit_parallel_scaling_fused", "vit_parallel_differential"}
+FUSED = ("vit_parallel_scaling_fused", "vit_parallel_differential")
 FOUND = [name for name in TINY_MODELS if name not in FUSED]
 REGISTERED = (
     "beit_base_patch16_224",  # a projection by its weights, not by its module
