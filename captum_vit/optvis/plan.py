@@ -138,7 +138,7 @@ class RenderPlan:
                 "mean": list(vit.preprocessing.mean),
                 "std": list(vit.preprocessing.std),
             },
-            start=None if start is None else (str(start), hashlib.sha256(_photo(start)).hexdigest()),
+            start=None if start is None else _photo(start),
         )
 
     def starting_from(self, photo: str | Path) -> RenderPlan:
@@ -149,7 +149,7 @@ class RenderPlan:
         PlanError
             It cannot be read.
         """
-        return replace(self, start=(str(photo), hashlib.sha256(_photo(photo)).hexdigest()))
+        return replace(self, start=_photo(photo))
 
     @cached_property
     def contenders(self) -> tuple[RenderPlan, ...]:
@@ -230,9 +230,10 @@ def resolve(vit: AdaptedModel, plan: RenderPlan | None, otherwise: PlanSettings,
     return plan
 
 
-def _photo(path: str | Path) -> bytes:
+def _photo(path: str | Path) -> tuple[str, str]:
+    """A photo's file and checksum."""
     try:
-        return Path(path).read_bytes()
+        return str(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except (OSError, TypeError) as error:
         raise PlanError(f"start is {shortly(path)}, which cannot be read ({error}); give the path of a photo") from None
 

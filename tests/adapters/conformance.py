@@ -147,7 +147,7 @@ def check_replacing(case: Case) -> None:
             assert vit.site(name).reaches_output == site.reaches_output, name
 
 
-def check_looks(case: Case) -> None:
+def check_looks(case: Case, cells: int = 32) -> None:
     """Each cell looks where the grid says."""
     with captum_vit.adapt(case.build()) as vit:
-        check_order(vit, case.size)
+        check_order(vit, case.size, cells=cells)

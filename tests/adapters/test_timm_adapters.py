@@ -15,6 +15,7 @@ from conformance import (
     Expected,
     channels_first,
     channels_last,
+    check_looks,
     check_maps,
     check_replacing,
     check_sites,
@@ -62,7 +63,6 @@ from timm.models.xcit import Xcit
 from torch import Tensor, nn
 
 import captum_vit
-from captum_vit.testing import measure_order
 
 ToMap = Callable[[Tensor], tuple[Tensor | None, Tensor]]
 Grid = tuple[int, int]
@@ -916,18 +916,6 @@ FIXED = {
 }
 
 
-@torch.no_grad()
-def looking_straight(model: nn.Module) -> nn.Module:
-    """A model whose convolutions look at the middle of their windows alone, so that random ones do not look aside."""
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d) and layer.kernel_size[0] % 2 and layer.kernel_size != layer.stride:
-            middle = torch.zeros_like(layer.weight)
-            row, column = (side // 2 for side in layer.kernel_size)
-            middle[:, :, row, column] = layer.weight[:, :, row, column]
-            layer.weight.copy_(middle)
-    return model
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_sites_are_listed(name):
     check_sites(CASES[name])
@@ -945,8 +933,7 @@ def test_the_model_goes_on_with_what_a_probe_returns(name):
 
 @pytest.mark.parametrize("name", ORDERED)
 def test_each_cell_looks_where_its_grid_says(name):
-    with captum_vit.adapt(looking_straight(CASES[name].build())) as vit:
-        assert all(order.right for order in measure_order(vit, CASES[name].size, cells=8)), name
+    check_looks(CASES[name], cells=8)
 
 
 @pytest.mark.parametrize("name", CASES)
