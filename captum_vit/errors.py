@@ -95,6 +95,10 @@ class CardError(ArgumentError):
     """Cards of no neuron, or the best photo of a card without one."""
 
 
+class AtlasPageError(ArgumentError):
+    """Records of an atlas that do not fit together, so that no page can be made of them."""
+
+
 class UnknownModelError(CaptumViTError, ValueError):
     """No embedded model has that name."""
 
