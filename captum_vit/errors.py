@@ -95,6 +95,10 @@ class CardError(ArgumentError):
     """Cards of no neuron, or the best photo of a card without one."""
 
 
+class AtlasError(CaptumViTError, ValueError):
+    """A folder that is no atlas, or one of another model, other photos, settings or format, or not finished."""
+
+
 class AtlasPageError(ArgumentError):
     """Records of an atlas that do not fit together, so that no page can be made of them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +48,24 @@ def open_rgb(path: str | Path) -> Image.Image:
         more than a hundred times as long as wide; or it has more pixels than Pillow, or memory, takes.
     """
     return _read(path, as_rgb)
+
+
+def decode_rgb(content: bytes, name: str) -> Image.Image:
+    """Decode an image file's bytes, as :func:`open_rgb` does a file.
+
+    Parameters
+    ----------
+    content
+        The bytes.
+    name
+        What the message calls them.
+
+    Raises
+    ------
+    ImageError
+        As for :func:`open_rgb`.
+    """
+    return _told(name, lambda: _decoded(io.BytesIO(content), len(content), as_rgb))
 
 
 def read_image(path: str | Path) -> NDArray[np.float32]:
@@ -124,22 +143,35 @@ T = TypeVar("T")
 
 def _read(path: str | Path, convert: Callable[[Image.Image], T]) -> T:
     """What ``convert`` makes of an image that is upright and in memory."""
-    try:
+
+    def read() -> T:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             raise ImageError("it is a folder" if stat.S_ISDIR(status.st_mode) else "it is not a regular file")
-        if not status.st_size:
-            raise ImageError("it is empty")
-        with Image.open(path) as image:
-            if not all(image.size):
-                raise ImageError("it has no pixels")
-            check_bands(image)
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return convert(image)
+        return _decoded(path, status.st_size, convert)
+
+    return _told(path, read)
+
+
+def _decoded(file: str | Path | io.BytesIO, size: int, convert: Callable[[Image.Image], T]) -> T:
+    if not size:
+        raise ImageError("it is empty")
+    with Image.open(file) as image:
+        if not all(image.size):
+            raise ImageError("it has no pixels")
+        check_bands(image)
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return convert(image)
+
+
+def _told(name: str | Path, read: Callable[[], T]) -> T:
+    """What a reading gives; whatever it stumbles over is told by the file's name."""
+    try:
+        return read()
     # Pillow's decoders raise whatever they stumble over: SyntaxError, struct.error, zlib.error, EOFError ...
     except Exception as error:
-        raise ImageError(f"{path} cannot be read as an image: {_reason(error)}") from error
+        raise ImageError(f"{name} cannot be read as an image: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
