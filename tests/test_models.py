@@ -140,16 +140,16 @@ def test_a_missing_weights_file_is_an_error_that_names_it(tmp_path: Path, monkey
 
 def test_the_bundled_photos_are_small_colour_jpegs_of_documented_origin():
     photos = models.default_photos()
-    assert 3 <= len(photos) <= 8
-    assert sum(photo.stat().st_size for photo in photos) < 600_000
+    assert len(photos) >= 40
+    assert sum(photo.stat().st_size for photo in photos) <= 2_000_000
     origins = (photos[0].parent / "README.md").read_text()
     for photo in photos:
-        assert photo.stat().st_size <= 150_000
+        assert photo.stat().st_size <= 80_000
         assert f"`{photo.name}`" in origins
         with Image.open(photo) as image:
             image.load()
             assert (image.format, image.mode) == ("JPEG", "RGB")
-            assert min(image.size) >= 300
+            assert min(image.size) >= 200
 
 
 def test_no_bundled_photo_is_a_class_of_the_model():
@@ -157,10 +157,11 @@ def test_no_bundled_photo_is_a_class_of_the_model():
 
 
 def views_of_bundled_photos(per_photo: int) -> tuple[Tensor, Tensor]:
-    """Random squares of the bundled photos under random colour gains, normalized, and the photo each is from."""
+    """Random squares of six bundled photos under random colour gains, normalized, and the photo each is from."""
+    unlike = {"astronaut", "cat", "coffee", "dandelion", "mountains", "rocket"}
     rng = np.random.default_rng(0)
     views, photo = [], []
-    for index, path in enumerate(models.default_photos()):
+    for index, path in enumerate(path for path in models.default_photos() if path.stem in unlike):
         image = Image.open(path)
         for _ in range(per_photo):
             side = int(rng.uniform(0.4, 0.8) * min(image.size))
