@@ -18,7 +18,8 @@ from captum_vit.optvis.plan import DTYPES
 from captum_vit.optvis.recipes import RECIPES
 from captum_vit.plots import FORMATS
 from captum_vit.probes.plugins import registry
-from captum_vit.ranking.search import REDUCTIONS
+from captum_vit.ranking.measure import REDUCTIONS
+from captum_vit.ranking.relevance import TARGETS
 from captum_vit.ranking.storage import SUFFIXES
 from captum_vit.storage.files import PICTURES, RANKINGS
 
@@ -44,6 +45,7 @@ WORDS = {
     "--recipe": (["card", "gallery", "render"], "cake", 'no recipe "cake"; there are ghiasi2022, fourier'),
     "--dtype": (["card", "gallery", "render"], "int8", 'no dtype "int8"'),
     "--out": (["card", "gallery", "top-images"], "file.xyz", "file.xyz cannot be written in the format"),
+    "--by": (["top-images"], "fame", 'rankings are not by "fame"; rank by activation, relevance'),
     "--reduction": (["top-images"], "sum", 'no reduction "sum"; there are: mean, max'),
 }
 CASES = [(*COMMANDS[name], option, word, told) for option, (names, word, told) in WORDS.items() for name in names]
@@ -85,7 +87,9 @@ def refused_at_once(arguments, told, tmp_path):
 
 def test_the_words_are_those_of_the_modules_that_do_the_work():
     assert tuple(RECIPES) == words.RECIPES
-    assert tuple(REDUCTIONS) == words.REDUCTIONS
+    assert tuple(REDUCTIONS) == words.MEASURES
+    assert [tuple(names) for names in REDUCTIONS.values()] == [words.REDUCTIONS, words.REDUCTIONS_OF_RELEVANCE]
+    assert tuple(TARGETS) == words.TARGETS
     assert tuple(DTYPES) == words.DTYPES
     assert FORMATS is PICTURES
     assert set(SUFFIXES) == set(RANKINGS)

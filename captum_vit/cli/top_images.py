@@ -31,10 +31,23 @@ def top_images(
     sites: Annotated[
         list[str] | None, typer.Option(metavar="SITE", help="Site to look at; may be repeated. All when not given.")
     ] = None,
-    reduction: Annotated[
+    by: Annotated[
         str,
-        typer.Option(callback=words.reduction, help="Over the patches: mean, or max, which also tells the patch."),
-    ] = "mean",
+        typer.Option(
+            callback=words.measure,
+            is_eager=True,  # reductions are those of what is measured
+            help="What is ranked by: activation, or relevance: what a neuron contributes to the model's own output, "
+            "its top logit (of an embedding its norm), or to relevance:OUTPUT, a number, top, norm or sum.",
+        ),
+    ] = "activation",
+    reduction: Annotated[
+        str | None,
+        typer.Option(
+            callback=words.reduction,
+            help="Over the patches: the mean of activations, the sum of relevances, or the max, which also tells the "
+            "patch. When not given, not the max.",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 32,
     workers: Annotated[
         int | None,
@@ -47,7 +60,7 @@ def top_images(
     seed: Seed = 0,
     device: Device = AUTO,
 ) -> None:
-    """Find the most activating images of every unit in one pass.
+    """Find the images that excite every unit most, or to which it is most relevant, in one pass.
 
     Interrupted and started again with the same arguments, it goes on where it was; FILE.partial holds what is done.
     """
@@ -71,6 +84,7 @@ def top_images(
             files,
             k,
             sites=sites or None,
+            by=by,
             reduction=reduction,
             batch_size=batch_size,
             workers=workers,
@@ -83,10 +97,12 @@ def top_images(
     for note in search_images([place for place in images if place.suffix != ".txt"]).notes():
         console.warn(note)
     console.warn_of_skipped(result.skipped)
-    for site, activations in result.not_finite.items():
-        console.warn(f"{site}: {activations} activations were NaN or infinite and are not ranked")
+    for site, values in result.not_finite.items():
+        console.warn(f"{site}: {values} values were NaN or infinite and are not ranked")
     units = sum(len(ranking.counts) for ranking in result.units.values())
     stdout = console.stdout()
     stdout.print(f"[bold]{units} units[/] at {len(result.sites)} sites of {escape(choice.full_name)}")
-    stdout.print(f"  images  {result.images}, the {k} best of each unit by {reduction} activation over the patches")
+    stdout.print(
+        f"  images  {result.images}, the {k} best of each unit by {result.reduction} {result.by} over the patches"
+    )
     stdout.print(f"  file    [green]{escape(str(out))}[/]")

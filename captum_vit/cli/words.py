@@ -9,6 +9,8 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from typer import Context
+
 from captum_vit.errors import PlanError, RankingError, RecipeError
 from captum_vit.loading.names import SCHEMES, check_scheme, split
 from captum_vit.probes.devices import check_device
@@ -19,6 +21,9 @@ from captum_vit.storage.files import check_output
 RECIPES = ("ghiasi2022", "fourier", "steady", "lucent", "maco")
 DEFAULT_RECIPE = "steady"
 REDUCTIONS = ("mean", "max")
+REDUCTIONS_OF_RELEVANCE = ("sum", "max")
+MEASURES = ("activation", "relevance")
+TARGETS = ("top", "norm", "sum")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -48,11 +53,25 @@ def recipe(name: str) -> str:
     return name
 
 
-def reduction(name: str) -> str:
-    """A reduction over the patches."""
-    if name not in REDUCTIONS:
-        raise RankingError(f'no reduction "{name}"; there are: {", ".join(REDUCTIONS)}')
+def reduction(context: Context, name: str | None) -> str | None:
+    """A reduction over the patches of what the option ``--by`` names, or None."""
+    is_relevance = context.params.get("by", "").startswith("relevance")
+    known = REDUCTIONS_OF_RELEVANCE if is_relevance else REDUCTIONS
+    if name is not None and name not in known:
+        of = " of relevance" if is_relevance else ""
+        raise RankingError(f'no reduction "{name}"{of}; there are: {", ".join(known)}')
     return name
+
+
+def measure(by: str) -> str:
+    """What a ranking measures."""
+    kind, _, output = by.partition(":")
+    if by not in MEASURES and not (kind == "relevance" and (output in TARGETS or output.isdecimal())):
+        raise RankingError(
+            f'rankings are not by "{by}"; rank by {", ".join(MEASURES)}, or relevance:OUTPUT with OUTPUT a number or '
+            f"one of {', '.join(TARGETS)}"
+        )
+    return by
 
 
 def output(*suffixes: str) -> Callable[[Path | None], Path | None]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_vit.errors import DatasetError
 from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.ranking.measure import ACTIVATION, measure
 from captum_vit.ranking.topk import (
     POSITIONS,
     Standings,
@@ -22,20 +23,22 @@ from captum_vit.ranking.topk import (
 
 
 class Ranker:
-    """Ranks what the units of some sites make of images, where the model is: nothing is read back meanwhile.
+    """Ranks what is measured of some sites' units, where the model is: nothing is read back meanwhile.
 
     Parameters
     ----------
     vit
         The adapted model.
     reduce
-        From maps ``(B, units, rows, columns)`` to activations ``(B, units)``.
+        From maps ``(B, units, rows, columns)`` of what is measured to one value of each, ``(B, units)``.
     units
         Rankings to go on with, by site, in the order of the forward pass.
     together
         Whether all sites are ranked at once at the end of each pass; when not given, on accelerators, which would
         spend more time on being told what to do with the few numbers of a site than on doing it. On the CPU each site
         is ranked by itself, while its maps are there to be looked at again.
+    by
+        What is measured, as :func:`captum_vit.ranking.measure.resolve_measure` gives it.
 
     Raises
     ------
@@ -49,6 +52,7 @@ class Ranker:
         reduce: Callable[[Tensor], Tensor],
         units: Mapping[str, UnitRanking],
         together: bool | None = None,
+        by: str = ACTIVATION,
     ) -> None:
         self.vit = vit
         self.sites = tuple(units)
@@ -59,10 +63,10 @@ class Ranker:
         self._together = self._device.type != "cpu" if together is None else together
         groups = [list(units.values())] if self._together else [[ranking] for ranking in units.values()]
         self._standings = [Standings(group, self._device) for group in groups]
-        self._collect = vit.collector(self.sites, self._arrive)
+        self._measure = measure(vit, by, self.sites, self._arrive)
         # Of the batch in the model: where its images are in the dataset, and what came of them, by site.
         self._places = torch.empty(0)
-        self._activations: dict[str, Tensor] = {}
+        self._values: dict[str, Tensor] = {}
         self._peaks: dict[str, Tensor] = {}
 
     def units(self) -> dict[str, UnitRanking]:
@@ -72,7 +76,7 @@ class Ranker:
 
     @torch.no_grad()
     def add(self, images: Tensor, positions: Sequence[int]) -> None:
-        """Pass a batch through the model as far as the last site, and rank what each unit makes of it.
+        """Pass a batch through the model, as far as what is measured asks, and rank what each unit makes of it.
 
         Parameters
         ----------
@@ -87,22 +91,23 @@ class Ranker:
             The forward pass does not come to all sites.
         DatasetError
             The dataset is too large.
+        RankingError
+            The model's output is not what relevance was to be to.
         """
         if max(positions) >= POSITIONS:
             raise DatasetError(f"the dataset has more than {POSITIONS} images; rank parts of it")
         # A copy from pinned memory need not be waited for.
         asynchronous = self._device.type == "cuda"
         self._places = torch.tensor(positions, device="cpu").to(self._device, non_blocking=asynchronous)
-        with self._collect():
-            self.vit(images.to(self._device, self._dtype, non_blocking=asynchronous))
+        self._measure(images.to(self._device, self._dtype, non_blocking=asynchronous))
         if self._together:
             choose = partial(choose_peaks, self._of_all_sites(self._peaks)) if self._with_patches else None
-            self._standings[0].add(self._of_all_sites(self._activations), self._places, choose)
+            self._standings[0].add(self._of_all_sites(self._values), self._places, choose)
 
     def _arrive(self, site: str, maps: Tensor) -> None:
         maps = maps.to(self._device)  # from another one, if the model is on several
         if self._together:
-            self._activations[site] = self._reduce(maps)
+            self._values[site] = self._reduce(maps)
             if self._with_patches:
                 self._peaks[site] = peaks_of_all(maps)
             return

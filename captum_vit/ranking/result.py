@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from captum_vit.errors import AddressError, RankingError
 from captum_vit.probes.address import Address
 from captum_vit.ranking import storage
+from captum_vit.ranking.measure import ACTIVATION, kind_of
+from captum_vit.ranking.relevance import RELEVANCE
 from captum_vit.ranking.topk import EDGES, POSITIONS, UnitRanking
 
 _ARRAYS = tuple(field.name for field in fields(UnitRanking))
@@ -30,22 +32,52 @@ class TopImage:
         Checksum of the file's content, or of the image tensor's bytes where there is no file; in hexadecimal.
     index
         Its position in the dataset.
-    activation
-        The unit's activation, reduced over the patches.
+    value
+        What the ranking measures of the unit, reduced over the patches.
     patch
         (row, column) of the patch where it is largest, under the reduction ``"max"``.
+    by
+        What the ranking measures: :attr:`TopImages.by`.
     """
 
     path: str
     sha256: str
     index: int
-    activation: float
+    value: float
     patch: tuple[int, int] | None = None
+    by: str = ACTIVATION
+
+    @property
+    def activation(self) -> float:
+        """The unit's activation, reduced over the patches.
+
+        Raises
+        ------
+        RankingError
+            The image was ranked by something else.
+        """
+        return self._measured(ACTIVATION)
+
+    @property
+    def relevance(self) -> float:
+        """The unit's relevance to the model's output, reduced over the patches.
+
+        Raises
+        ------
+        RankingError
+            The image was ranked by something else.
+        """
+        return self._measured(RELEVANCE)
+
+    def _measured(self, kind: str) -> float:
+        if kind_of(self.by) != kind:
+            raise RankingError(f"this image was ranked by {self.by}, and its {kind} was not kept; its .value is that")
+        return self.value
 
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """How a unit's activation, reduced over the patches, is distributed over the images.
+    """How a unit's activation, or its relevance, reduced over the patches, is distributed over the images.
 
     Attributes
     ----------
@@ -70,7 +102,7 @@ class TopImages:
     k
         Number of images kept for each unit.
     reduction
-        ``"mean"`` or ``"max"`` over the patches.
+        ``"mean"`` or ``"max"`` of activations over the patches, ``"sum"`` or ``"max"`` of relevances.
     images
         Number of images seen.
     positions
@@ -78,7 +110,7 @@ class TopImages:
     skipped
         Why files were left out, one message each.
     settings
-        The model, its weights and preprocessing, and versions.
+        The model, its weights and preprocessing, versions, and what is measured if that is not activation.
     units
         Ranking of the units of each site, by site name.
     sources
@@ -98,6 +130,11 @@ class TopImages:
     def sites(self) -> tuple[str, ...]:
         """Names of the sites, in the order of the forward pass."""
         return tuple(self.units)
+
+    @property
+    def by(self) -> str:
+        """What is measured: ``"activation"``, or ``"relevance:OUTPUT"`` with the output that it is relevance to."""
+        return str(self.settings.get("by", ACTIVATION))
 
     @property
     def not_finite(self) -> dict[str, int]:
@@ -124,8 +161,9 @@ class TopImages:
                 TopImage(
                     *self.sources[position],
                     index=position,
-                    activation=float(ranking.activations[unit, rank]),
+                    value=float(ranking.activations[unit, rank]),
                     patch=row_column and (row_column[0], row_column[1]),
+                    by=self.by,
                 )
             )
         return tuple(found)
@@ -149,7 +187,8 @@ class TopImages:
         Raises
         ------
         RankingError
-            The two are of different models, weights, preprocessing, sites, ``k`` or reduction, or too large together.
+            The two measure different things, are of different models, weights, preprocessing, sites, ``k`` or
+            reduction, or too large together.
         """
         ours, theirs = self._identity(), other._identity()
         if different := [name for name in ours | theirs if ours.get(name) != theirs.get(name)]:
@@ -226,8 +265,8 @@ class TopImages:
 
     def _identity(self) -> dict[str, Any]:
         """What two rankings must share to be of the same thing; not versions, which may differ by a bug fix."""
-        settings = {name: value for name, value in self.settings.items() if name != "versions"}
-        return {"k": self.k, "reduction": self.reduction, "sites": self.sites, **settings}
+        settings = {name: value for name, value in self.settings.items() if name not in ("by", "versions")}
+        return {"by": self.by, "k": self.k, "reduction": self.reduction, "sites": self.sites, **settings}
 
     def _find(self, address: str) -> tuple[UnitRanking, int]:
         parsed = Address.parse(address)

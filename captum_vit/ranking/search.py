@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from captum_vit.errors import DatasetError, ImageError, RankingError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.devices import warn_if_idle
 from captum_vit.progress import progress_bar
+from captum_vit.ranking import measure as measures
 from captum_vit.ranking.batches import ImageBatches
+from captum_vit.ranking.measure import ACTIVATION, find_reduction, kind_of, resolve_measure
 from captum_vit.ranking.partial import PartialRanking
 from captum_vit.ranking.ranker import Ranker
+from captum_vit.ranking.relevance import RELEVANCE
 from captum_vit.ranking.result import Histogram, TopImage, TopImages
-from captum_vit.ranking.topk import UnitRanking, row_maxima
+from captum_vit.ranking.topk import UnitRanking
 from captum_vit.storage.fingerprint import weights_sha256
 
 __all__ = ["REDUCTIONS", "Histogram", "TopImage", "TopImages", "find_reduction", "top_images"]
 
-# From maps (B, units, rows, columns) to one activation for each image and unit, (B, units).
-REDUCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda maps: maps.mean(dim=(2, 3), dtype=torch.float32),
-    "max": lambda maps: row_maxima(maps).amax(dim=2).float(),
-}
-
-
-def find_reduction(name: str) -> Callable[[Tensor], Tensor]:
-    """The reduction of that name: maps ``(B, units, rows, columns)`` to activations ``(B, units)``.
-
-    Raises
-    ------
-    RankingError
-        There is no such reduction.
-    """
-    if name not in REDUCTIONS:
-        raise RankingError(f'no reduction "{name}"; there are: {", ".join(REDUCTIONS)}')
-    return REDUCTIONS[name]
+REDUCTIONS = measures.REDUCTIONS[ACTIVATION]
 
 
 def top_images(
@@ -52,7 +35,8 @@ def top_images(
     k: int = 10,
     *,
     sites: Sequence[str] | None = None,
-    reduction: str = "mean",
+    by: str = ACTIVATION,
+    reduction: str | None = None,
     batch_size: int = 32,
     workers: int | None = None,
     partial: str | Path | None = None,
@@ -77,9 +61,15 @@ def top_images(
         Number of images to keep for each unit.
     sites
         Names of the sites; all when not given.
+    by
+        What is measured of a unit: its ``"activation"``, or its ``"relevance"``, what it contributes to the model's
+        own output: activation times gradient, as Captum's ``LayerGradientXActivation`` gives it and as in RelMax
+        (Achtibat et al. 2023, doi 10.1038/s42256-023-00711-8). The output is the image's top logit, and of models
+        without a classifier the embedding's norm; ``"relevance:281"`` is to output 281, ``"relevance:top"``,
+        ``"relevance:norm"`` and ``"relevance:sum"`` to what they say. Of patches only, not of prefix tokens.
     reduction
-        ``"mean"`` over the patches, as in Ghiasi et al. (2022, arXiv 2212.06727, section 3), or ``"max"``, which also
-        tells the patch.
+        ``"mean"`` over the patches, the default for activation, as in Ghiasi et al. (2022, arXiv 2212.06727, section
+        3); ``"sum"``, the default for relevance, as contributions add up; or ``"max"``, which also tells the patch.
     batch_size, workers
         Images in a forward pass, and processes that read them; when not given, none for a model on the CPU, and for
         one on an accelerator, where the dataset tells its files, as many as there are processors, at most 8 (on
@@ -100,7 +90,7 @@ def top_images(
     Returns
     -------
     TopImages
-        For each unit its images, best first, and a histogram of its activation.
+        For each unit its images, best first, and a histogram of what was measured.
 
     Raises
     ------
@@ -113,7 +103,7 @@ def top_images(
     OutputError
         The file ``partial`` cannot be written.
     RankingError
-        ``k``, ``batch_size`` or ``reduction`` means nothing.
+        ``k``, ``batch_size``, ``by`` or ``reduction`` means nothing, or the model has no such output.
 
     Warns
     -----
@@ -121,11 +111,16 @@ def top_images(
         The file ``partial`` is damaged or of other arguments; the pass starts anew.
     IdleAcceleratorWarning
         The model is on the CPU, and the machine has an accelerator.
+    ZeroAttributionWarning
+        A site's patches never reach the model's output, so that their relevance to it is zero.
     """
     if checkpoint is not None:
         warnings.warn("top_images(checkpoint=) is now called partial=", DeprecationWarning, stacklevel=2)
         partial = checkpoint if partial is None else partial
-    _check(k, batch_size, workers, reduction)
+    by = resolve_measure(vit, by)
+    reduction = reduction or next(iter(measures.REDUCTIONS[kind_of(by)]))
+    _check(k, batch_size, workers)
+    find_reduction(reduction, by)
     wanted = {vit.site(name).name for name in sites} if sites is not None else {site.name for site in vit.sites}
     if not wanted:
         raise RankingError("no site to look at; name some, or leave sites out for all of them")
@@ -137,13 +132,16 @@ def top_images(
             "partial out, or rank parts of the data and merge them"
         )
     warn_if_idle(vit)
+    if kind_of(by) == RELEVANCE:
+        for site in chosen:
+            vit.layer(site.name)  # warns where relevance is zero
     result = TopImages(
         k=k,
         reduction=reduction,
         images=0,
         positions=batches.length,
         skipped=(),
-        settings=_settings(vit, origin or {}),
+        settings=_settings(vit, by, origin or {}),
         units={site.name: UnitRanking.empty(site.units, k, with_patches=reduction == "max") for site in chosen},
         sources={},
     )
@@ -168,7 +166,7 @@ def _pass(
     progress: bool,
 ) -> TopImages:
     """The ranking after all batches, going on after the first ``done`` of them, which are in ``result``."""
-    ranker = Ranker(vit, find_reduction(result.reduction), result.units)
+    ranker = Ranker(vit, find_reduction(result.reduction, result.by), result.units, by=result.by)
     ranked = len(result.sources)  # and not all that were seen: memory must not grow with the dataset
     completed = result.images + len(result.skipped)
     with progress_bar("Ranking", batches.images, not progress, completed=completed, rate="images") as advance:
@@ -195,15 +193,14 @@ def _pass(
     return result
 
 
-def _check(k: int, batch_size: int, workers: int | None, reduction: str) -> None:
+def _check(k: int, batch_size: int, workers: int | None) -> None:
     for name, value, least in (("k", k, 1), ("batch_size", batch_size, 1), ("workers", workers or 0, 0)):
         if value < least:
             raise RankingError(f"{name} is {value}; it must be at least {least}")
-    find_reduction(reduction)
 
 
-def _settings(vit: AdaptedModel, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells the ranking's model and preprocessing from others, as it comes back from a file."""
+def _settings(vit: AdaptedModel, by: str, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells the ranking's model, preprocessing and measure from others, as it comes back from a file."""
     settings: dict[str, Any] = json.loads(
         json.dumps(
             {
@@ -215,6 +212,8 @@ def _settings(vit: AdaptedModel, origin: Mapping[str, Any]) -> dict[str, Any]:
                 "origin": dict(origin),
                 "versions": {name: version(name) for name in ("captum-vit", "timm", "torch")},
             }
+            # Rankings by activation have no word for it, as before there were others.
+            | ({} if by == ACTIVATION else {"by": by})
         )
     )
     return settings
