@@ -18,6 +18,7 @@ from lucent.optvis import transform as lucents
 import captum_vit
 from captum_vit import Recipe
 from captum_vit.errors import DescriptionError, PlanError, RecipeError
+from captum_vit.optvis.canvas import Times
 from captum_vit.optvis.folder import render_into
 from captum_vit.optvis.optimizers import Adam
 from captum_vit.optvis.parametrizations import Fourier, Phases
@@ -40,6 +41,7 @@ CHANGES = {
     "finish": "best",
     "redirect": 0.5,
     "contenders": (RECIPES["fourier"], RECIPES["maco"]),
+    "canvas": 512,
 }
 
 
@@ -143,6 +145,8 @@ def test_what_has_no_content_is_told():
         ({"optimizer": torch.optim.Adam}, r"optimizer should be data, such as Adam\(lr=0.05\)"),
         ({"schedule": "linear"}, "schedule should be constant or cosine"),
         ({"finish": "first"}, "finish should be last or best or steadiest"),
+        ({"canvas": -1}, 'recipe "ghiasi2022": canvas is -1; give a side in pixels'),
+        ({"canvas": Times(0)}, r"canvas is Times\(0\); give a factor above 0, such as Times\(2\)"),
         ({"redirect": 1.5}, "redirect should be a share of the steps; it is 1.5"),
     ],
 )
@@ -210,6 +214,13 @@ def test_a_recipe_of_the_same_name_with_another_content_renders_anew(vit, tmp_pa
         ({"steps": -1}, "steps is -1"),
         ({"size": 0}, "size is 0"),
         ({"size": (3, 4, 5)}, r"size is \(3, 4, 5\)"),
+        ({"canvas": 0}, "canvas is 0"),
+        ({"canvas": "big"}, 'canvas is "big"; give a side in pixels, or'),
+        ({"canvas": Times(float("nan"))}, "give a factor above 0"),
+        (
+            {"canvas": 64, "size": 40},
+            "size is 40x40 beside a canvas in pixels, and this model sees images of 32x32 only",
+        ),
         ({"dtype": "int8"}, 'no dtype "int8" to render in; use float32, bfloat16, float16'),
         ({"batch_size": 0}, "batch_size is 0"),
     ],

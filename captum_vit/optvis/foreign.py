@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,10 +34,16 @@ class ImageByImage:
     chain: tuple[Foreign, ...]
 
     def apply(self, views: Views, draw: StepDraws) -> Views:
-        """The views of each image through all of them; resized to the size that they had where sizes come out."""
+        """The views of each image through all of them.
+
+        Where other sizes come out they are resized: to what the model sees of a larger canvas, or to what they were.
+        """
         images = views.pixels.expand(-1, views.copies, -1, -1, -1)
         seen = [self._through(image, seed) for image, seed in zip(images, draw.seeds(), strict=True)]
-        return Views.of(torch.stack([_resized(image, views.size) for image in seen]))
+        kept = all(tuple(image.shape[2:]) == views.size for image in seen)
+        size = views.size if kept else views.input_size or views.size
+        images = torch.stack([_resized(image, size) for image in seen])
+        return replace(views.settled(), images=images, copies=images.shape[1])
 
     def _through(self, images: Tensor, seed: int) -> Tensor:
         with seeded_generators(seed, images.device):

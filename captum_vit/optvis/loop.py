@@ -84,7 +84,7 @@ class RenderLoop:
     def _step(self, step: int) -> None:
         recipe = self.plan.recipe
         self.losses.redirect(step < recipe.redirect * self.plan.steps)
-        views = Views.of(self.images()[:, None])
+        views = Views.of(self.images()[:, None], self.plan.input_size)
         for number, stage in enumerate(self.stages):
             views = stage.apply(views, self.draws.at(step, number + 1))
         losses = check_recorded(self._losses(views))
@@ -211,7 +211,7 @@ def _problem(
 def copies_of(plan: RenderPlan, size: Size | None = None) -> int:
     """Number of views that a plan's recipe makes of each image."""
     draws = Draws([stream_key(0, "")], 1, torch.device("cpu"))
-    views = Views.of(torch.zeros(1, 1, 3, *(size or plan.size)))
+    views = Views.of(torch.zeros(1, 1, 3, *(size or plan.size)), plan.input_size)
     for number, stage in enumerate(stages(plan.recipe.transforms)):
         views = stage.apply(views, draws.at(0, number + 1))
     return views.copies

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -15,6 +15,7 @@ import torch
 
 from captum_vit.checks import check_adapted, shortly, whole_number
 from captum_vit.errors import DescriptionError, PlanError
+from captum_vit.optvis.canvas import Canvas, Times, canvas_pixels, whole_pixels
 from captum_vit.optvis.recipe import Recipe
 from captum_vit.optvis.recipes import DEFAULT_RECIPE, find_recipe
 from captum_vit.probes.adapted import AdaptedModel
@@ -30,6 +31,7 @@ class PlanSettings(TypedDict, total=False):
     recipe: str | Recipe
     steps: int | None
     size: int | Size | None
+    canvas: Canvas | None
     seed: int
     dtype: str | torch.dtype | None
     start: str | Path | None
@@ -47,9 +49,9 @@ class RenderPlan:
     steps
         Number of steps.
     size
-        (height, width) of the images in pixels.
+        (height, width) of the images in pixels: of the canvas, where there is one.
     input_size
-        (height, width) at which the model sees them.
+        (height, width) of what the model sees: the images themselves, crops of them, or the images resized.
     seed
         Of the random numbers.
     dtype
@@ -80,6 +82,7 @@ class RenderPlan:
         recipe: str | Recipe = DEFAULT_RECIPE,
         steps: int | None = None,
         size: int | Size | None = None,
+        canvas: Canvas | None = None,
         seed: int = 0,
         dtype: str | torch.dtype | None = None,
         start: str | Path | None = None,
@@ -98,6 +101,11 @@ class RenderPlan:
         size
             Side of the images in pixels, or (height, width); the model's input size when not given. A model that takes
             one size only sees the image resized to it.
+        canvas
+            Size of the images where that is not to be what the model sees: a side in pixels, (height, width), or
+            :class:`~captum_vit.optvis.canvas.Times` ``size``; the recipe's own when not given, and ``size`` if it has
+            none. ``size`` is then what the model sees: of recipes with crops the crops, of others, and of the finished
+            image, the whole, resized with antialiasing.
         seed
             Seed of the random numbers.
         dtype
@@ -114,19 +122,26 @@ class RenderPlan:
         RecipeError
             There is no such recipe.
         PlanError
-            A number of steps, a size, a dtype or a start means nothing.
+            A number of steps, a size, a canvas, a dtype or a start means nothing.
         ChannelsError
             The model takes other channels than red, green and blue.
         """
         check_adapted(vit)
         vit.check_takes_photos()
         recipe = find_recipe(recipe)
-        height, width = vit.preprocessing.size if size is None else _pixels(size)
+        seen = vit.preprocessing.size if size is None else whole_pixels("size", size)
+        painted = recipe.canvas if canvas is None else canvas
+        input_size = seen if vit.preprocessing.any_size else vit.preprocessing.size
+        if painted is not None and not isinstance(painted, Times) and seen != input_size:
+            told, own = ("x".join(map(str, sides)) for sides in (seen, input_size))
+            raise PlanError(
+                f"size is {told} beside a canvas in pixels, and this model sees images of {own} only; leave size out"
+            )
         return cls(
             recipe=recipe,
             steps=whole_number("steps", recipe.steps if steps is None else steps, error=PlanError),
-            size=(height, width),
-            input_size=(height, width) if vit.preprocessing.any_size else vit.preprocessing.size,
+            size=seen if painted is None else canvas_pixels(painted, seen),
+            input_size=input_size,
             seed=whole_number("seed", seed, None, PlanError),
             dtype=_dtype_name(vit.dtype if dtype is None else dtype),
             device=vit.device.type,
@@ -236,17 +251,6 @@ def _photo(path: str | Path) -> tuple[str, str]:
         return str(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except (OSError, TypeError) as error:
         raise PlanError(f"start is {shortly(path)}, which cannot be read ({error}); give the path of a photo") from None
-
-
-def _pixels(size: int | Size) -> Size:
-    sides = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
-    try:
-        height, width = (whole_number("size", side, error=PlanError) for side in sides)
-    except ValueError:  # PlanError too
-        raise PlanError(
-            f"size is {shortly(size)}; give a side in pixels, or (height, width), in whole numbers of at least 1"
-        ) from None
-    return height, width
 
 
 def _plain(origin: Mapping[str, Any]) -> dict[str, Any]:

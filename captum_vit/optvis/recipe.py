@@ -10,7 +10,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from captum_vit.errors import PluginError, RecipeError
+from captum_vit.errors import PlanError, PluginError, RecipeError
+from captum_vit.optvis.canvas import Canvas, canvas_pixels
 from captum_vit.optvis.optimizers import Optimizer
 from captum_vit.optvis.parametrizations import Parametrization
 from captum_vit.optvis.penalties import Penalty
@@ -54,7 +55,11 @@ class Recipe(Offered):
         would silence it; see :class:`captum_vit.probes.redirect.Redirect`.
     contenders
         Recipes that share the steps; of the images that they make, the one is taken whose worst of six views excites
-        most. The fields of this one then say nothing but its name, steps and source.
+        most. The fields of this one then say nothing but its name, steps, source and canvas.
+    canvas
+        Size of the images where that is not what the model sees: a side in pixels, (height, width), or
+        :class:`~captum_vit.optvis.canvas.Times` that. The model sees crops of it, by the transform
+        :class:`~captum_vit.optvis.transforms.RandomCrops`; without one the whole, resized.
 
     Raises
     ------
@@ -75,10 +80,13 @@ class Recipe(Offered):
     finish: Literal["last", "best", "steadiest"] = "last"
     redirect: float = 0.0
     contenders: tuple[Recipe, ...] = ()
+    canvas: Canvas | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.transforms, list):
             object.__setattr__(self, "transforms", tuple(self.transforms))
+        if isinstance(self.canvas, list):
+            object.__setattr__(self, "canvas", tuple(self.canvas))
         if not isinstance(self.transforms, tuple) or not all(map(callable, self.transforms)):
             raise RecipeError(
                 f'recipe "{self.name}": transforms should be a tuple of transforms, such as (RelativeShift(0.125),); '
@@ -98,6 +106,11 @@ class Recipe(Offered):
 
         if not 0 <= self.redirect <= 1:
             raise RecipeError(f'recipe "{self.name}": redirect should be a share of the steps; it is {self.redirect!r}')
+        if self.canvas is not None:
+            try:
+                canvas_pixels(self.canvas, (1, 1))
+            except PlanError as error:
+                raise RecipeError(f'recipe "{self.name}": {error}') from None
 
     @property
     def sha256(self) -> str:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from captum_vit.optvis.canvas import whole_pixels
 from captum_vit.optvis.randomness import Draws, stream_key
 from captum_vit.optvis.views import Views
+from captum_vit.probes.grid import Size
 
 # What any other transform is: Lucent's, torchvision's or one's own function, images (B, 3, H, W) in, images out.
 Foreign = Callable[[Tensor], Tensor]
@@ -194,13 +196,17 @@ class PixelNoise(Transform):
 
     def apply(self, views: Views, draw: Numbers) -> Views:
         """See :class:`Transform`."""
-        pixels = views.pixels
-        return Views.of(pixels + draw.normal(views.copies, *pixels.shape[2:]) * self.std)
+        plain = views.settled()
+        noise = draw.normal(views.copies, *plain.images.shape[2:]) * self.std
+        return replace(plain, images=plain.images + noise)
 
 
 @dataclass(frozen=True)
 class RandomCrops(_Fading):
-    """Random square crops of each view, resized to its size (Fel et al. 2023, arXiv 2306.06805).
+    """Random crops of each view, at the size that the model sees (Fel et al. 2023, arXiv 2306.06805).
+
+    They are taken from a canvas of any size by one interpolation; where they are shown smaller than they are, a pixel
+    is the mean of several. Crops have the shape of the view, and stay inside it.
 
     Attributes
     ----------
@@ -210,10 +216,17 @@ class RandomCrops(_Fading):
         Mean side of the crops at the first and the last step, as a fraction of the view's.
     steps
         Steps over which the side changes linearly; those of the render when None (400 in Lucent's loop).
+    spread
+        Standard deviation of the side around its mean.
+    size
+        (height, width) of what comes out, or a side, in pixels; what the model sees when None, which in Lucent's loop
+        is taken to be the view's own size.
     """
 
     crops: int = 8
     sides: tuple[float, float] = (0.5, 0.25)
+    spread: float = field(default=0.05, kw_only=True)
+    size: int | Size | None = field(default=None, kw_only=True)
 
     def apply(self, views: Views, draw: Numbers) -> Views:
         """See :class:`Transform`."""
@@ -221,12 +234,16 @@ class RandomCrops(_Fading):
         mean = self.sides[0] + (self.sides[1] - self.sides[0]) * progress
         views = views.repeated(self.crops)
         draws = draw.normal(3, views.copies)
-        side = (mean + 0.05 * draws[:, 0]).clamp(0.05, 1.0)
+        side = (mean + self.spread * draws[:, 0]).clamp(0.05, 1.0)
         # Centres in halves of the view's sides; crops stay inside the view.
         centres = torch.minimum(torch.maximum(0.3 * draws[:, 1:], side[:, None] - 1), 1 - side[:, None])
         height, width = views.size
         right, down = centres[:, 0] * (width / 2), centres[:, 1] * (height / 2)
-        return views.moved(_affine(side, 0, right, 0, side, down), mirrored=True)
+        size = views.input_size or views.size if self.size is None else whole_pixels("size", self.size)
+        below, beside = height / size[0], width / size[1]
+        matrix = _affine(side * beside, 0, right, 0, side * below, down)
+        largest = min(1.0, max(0.05, mean + 3 * self.spread))  # all but one in seven hundred
+        return views.moved(matrix, mirrored=True, size=size, spacing=largest * max(below, beside))
 
 
 @dataclass(frozen=True)
@@ -338,6 +355,8 @@ def gaussian_noise(std: float = 0.5, steps: int = 400) -> GaussianNoise:
     return GaussianNoise(std=std, steps=steps)
 
 
-def random_crops(crops: int = 8, sides: tuple[float, float] = (0.5, 0.25), steps: int = 256) -> RandomCrops:
-    """:class:`RandomCrops` whose sides change over so many passes of Lucent's loop."""
-    return RandomCrops(crops=crops, sides=sides, steps=steps)
+def random_crops(
+    crops: int = 8, sides: tuple[float, float] = (0.5, 0.25), steps: int = 256, size: int | Size | None = None
+) -> RandomCrops:
+    """:class:`RandomCrops` whose sides change over so many passes of Lucent's loop, at a size in pixels."""
+    return RandomCrops(crops=crops, sides=sides, steps=steps, size=size)

@@ -6,8 +6,10 @@ eight copies of an image in eight colours cost one product over the copies, and 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import truediv
 from typing import Any
 
 import torch
@@ -32,12 +34,15 @@ class Warp:
         The frame's size where it is shown as it is.
     mirrored
         Whether what lies outside the image mirrors it; zero otherwise.
+    spacing
+        Pixels of the images, about as many as there are at most, from one pixel of the frame to the next.
     """
 
     matrix: Tensor
     frame: Tensor
     size: Size
     mirrored: bool = False
+    spacing: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,9 @@ class Views:
         Factor and summand of each view and channel, ``(N or 1, copies or 1, 3, 1, 1)``, not yet applied.
     warp
         Where each view looks, not yet applied; it comes before scale and offset.
+    input_size
+        (height, width) in pixels of what the model sees, where images are larger; None: they are as the model sees
+        them, or smaller.
     """
 
     images: Tensor
@@ -62,11 +70,13 @@ class Views:
     scale: Tensor | None = None
     offset: Tensor | None = None
     warp: Warp | None = None
+    input_size: Size | None = None
 
     @classmethod
-    def of(cls, images: Tensor) -> Views:
-        """Views that are the images ``(N, copies, 3, height, width)`` themselves."""
-        return cls(images, images.shape[1])
+    def of(cls, images: Tensor, input_size: Size | None = None) -> Views:
+        """Views that are the images ``(N, copies, 3, height, width)`` themselves, for a model that sees such a size."""
+        larger = input_size is not None and any(map(int.__gt__, images.shape[-2:], input_size))
+        return cls(images, images.shape[1], input_size=input_size if larger else None)
 
     @property
     def size(self) -> Size:
@@ -78,14 +88,14 @@ class Views:
 
     def settled(self) -> Views:
         """The same views, with all that was composed carried out."""
-        return Views(self.pixels, self.copies)
+        return replace(self, images=self.pixels, scale=None, offset=None, warp=None)
 
     def repeated(self, times: int) -> Views:
         """Each view so many times, one after the other."""
         if self.copies == 1 and self.warp is None:
             return replace(self, copies=times)  # what there is serves all
         pixels = self.pixels.expand(-1, self.copies, -1, -1, -1)
-        return Views.of(pixels.repeat_interleave(times, dim=1))
+        return replace(self.settled(), images=pixels.repeat_interleave(times, dim=1), copies=self.copies * times)
 
     def recoloured(self, scale: Tensor, offset: Tensor) -> Views:
         """``scale * view + offset``, each ``(N or 1, copies or 1, 3, 1, 1)``."""
@@ -105,7 +115,15 @@ class Views:
         plain = self if self.scale is None and self.warp is None else self.settled()
         return replace(plain, images=functional.pad(plain.images, [pixels] * 4, value=value))
 
-    def moved(self, matrix: Tensor, frame: Tensor | None = None, *, mirrored: bool = False) -> Views:
+    def moved(
+        self,
+        matrix: Tensor,
+        frame: Tensor | None = None,
+        *,
+        mirrored: bool = False,
+        size: Size | None = None,
+        spacing: float = 1.0,
+    ) -> Views:
         """Look through an affine map.
 
         Parameters
@@ -117,20 +135,26 @@ class Views:
             (height, width) of the new frame in pixels, ``(N, copies or 1, 2)``; the present one when not given.
         mirrored
             Whether what lies outside the image mirrors it; zero otherwise.
+        size
+            (height, width) of the new frame where that is another size for all views; ``frame`` then says nothing.
+        spacing
+            Pixels of the present frame, about as many as there are at most, from one pixel of the new one to the next.
         """
         if self.scale is not None or (self.warp is not None and self.warp.mirrored != mirrored):
-            return self.settled().moved(matrix, frame, mirrored=mirrored)
+            return self.settled().moved(matrix, frame, mirrored=mirrored, size=size, spacing=spacing)
         matrix = matrix.expand(-1, self.copies, -1, -1)
+        if size is not None or (frame is None and self.warp is None):
+            frame = matrix.new_empty(*matrix.shape[:2], 2)
+            frame[..., 0], frame[..., 1] = size or self.size
+        size = size or self.size
         if self.warp is None:
-            height, width = self.size
-            if frame is None:
-                frame = matrix.new_empty(*matrix.shape[:2], 2)
-                frame[..., 0], frame[..., 1] = height, width
-            return replace(self, warp=Warp(matrix, frame, self.size, mirrored))
+            assert frame is not None
+            return replace(self, warp=Warp(matrix, frame, size, mirrored, spacing))
         linear = self.warp.matrix[..., :2]
         both = linear @ matrix
         both[..., 2] += self.warp.matrix[..., 2]
-        return replace(self, warp=replace(self.warp, matrix=both, frame=self.warp.frame if frame is None else frame))
+        frame, spacing = self.warp.frame if frame is None else frame, self.warp.spacing * spacing
+        return replace(self, warp=Warp(both, frame, size, mirrored, spacing))
 
     @property
     def frame(self) -> Tensor | None:
@@ -144,11 +168,21 @@ class Views:
 
     def at_size(self, size: Size) -> Tensor:
         """The views resized to ``(height, width)`` pixels, bilinearly; see :attr:`pixels`."""
-        images = _resized(self.images, size) if self.warp is None else _warped(self.images, self.warp, size)
+        if self.warp is None:
+            images = _resized(self.images, size)
+        else:
+            images = _warped(self.images, self.warp, size, self._looks(size))
         if self.scale is None or self.offset is None:
             return images
         coloured: Tensor = _Recolour.apply(images, self.scale, self.offset)
         return coloured
+
+    def _looks(self, size: Size) -> int:
+        """How often, along either axis, the images are looked at for one pixel of a view at a size."""
+        assert self.warp is not None
+        # As Lucent does, one look where images are of the model's own size, though a frame around them adds to it.
+        smaller = 1.0 if self.input_size is None else max(map(truediv, self.warp.size, size))
+        return max(1, math.ceil(self.warp.spacing * smaller))
 
 
 def _resized(images: Tensor, size: Size) -> Tensor:
@@ -158,9 +192,12 @@ def _resized(images: Tensor, size: Size) -> Tensor:
     return flat.reshape(*images.shape[:3], *size)
 
 
-def _warped(images: Tensor, warp: Warp, size: Size) -> Tensor:
-    """The views by one interpolation, whatever was composed."""
-    (height, width), (rows, columns) = images.shape[-2:], size
+def _warped(images: Tensor, warp: Warp, size: Size, looks: int) -> Tensor:
+    """The views by one interpolation, whatever was composed, at ``looks`` places a pixel and axis.
+
+    A pixel is their mean: where the image is larger than it is shown, a single look would skip what lies between.
+    """
+    (height, width), (rows, columns) = images.shape[-2:], (side * looks for side in size)
     # From grid_sample's coordinates of the output, in which the frame spans [-1, 1], to those of the image.
     matrix = warp.matrix.clone()
     matrix[..., :2] *= warp.frame.flip(-1)[..., None, :] / 2
@@ -173,9 +210,13 @@ def _warped(images: Tensor, warp: Warp, size: Size) -> Tensor:
         # One image, seen several times: the views below one another are one wide look at it.
         grid = grid.unflatten(0, (count, copies)).flatten(1, 2)
         seen = functional.grid_sample(images[:, 0], grid, align_corners=False, padding_mode=mode)
-        return seen.reshape(count, 3, copies, rows, columns).transpose(1, 2)
+        return _mean_of(looks, seen).reshape(count, 3, copies, *size).transpose(1, 2)
     seen = functional.grid_sample(images.flatten(0, 1), grid, align_corners=False, padding_mode=mode)
-    return seen.reshape(count, copies, 3, rows, columns)
+    return _mean_of(looks, seen).reshape(count, copies, 3, *size)
+
+
+def _mean_of(looks: int, seen: Tensor) -> Tensor:
+    return seen if looks == 1 else functional.avg_pool2d(seen, looks)
 
 
 class _Recolour(torch.autograd.Function):
