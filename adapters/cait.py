@@ -9,6 +9,7 @@ from timm.models.xcit import Xcit
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
 from captum_vit_adapters.any_size import AnySize
+from captum_vit_adapters.attention import attention_of
 
 
 class CaiT(Adapter):
@@ -21,7 +22,7 @@ class CaiT(Adapter):
         """One site a block of patch tokens; class attention reads the last one's, so all reach the output."""
         grid = PatchGrid().through(model.patch_embed)
         for i, block in enumerate(model.blocks):
-            yield feed_forward(f"blocks.{i}", reads=block.mlp.fc2, grid=grid)
+            yield feed_forward(f"blocks.{i}", reads=block.mlp.fc2, grid=grid, attention=attention_of(block.attn))
 
 
 class XCiT(AnySize, CaiT):

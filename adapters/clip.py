@@ -8,6 +8,7 @@ from typing import Any
 from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from captum_vit import Adapter, PatchGrid, Preprocessing, Site, feed_forward, hookimpl
+from captum_vit_adapters.attention import attention_of
 
 BATCH_FIRST, TOKENS_FIRST = "b (h w) c", "(h w) b c"
 
@@ -41,6 +42,7 @@ class CLIP(Adapter):
                 grid=grid,
                 layout=self.layout(model),
                 prefix_tokens=1,
+                attention=attention_of(block.attn),
                 reaches_output=block is not blocks[-1] or self.reads_patches(model),
             )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from timm.models.coat import CoaT as TimmCoaT
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.attention import attention_of
 
 
 class CoaT(Adapter):
@@ -33,15 +34,18 @@ class CoaT(Adapter):
                     reads=block.mlp.fc2,
                     grid=grid,
                     prefix_tokens=1,
+                    attention=attention_of(block.factoratt_crpe),
                     reaches_output=not (ends_here and token_pooled),
                 )
         for i, block in enumerate(parallel_blocks):
             for scale in (2, 3, 4):
+                attention = f"factoratt_crpe{scale}"
                 yield feed_forward(
                     f"parallel_blocks.{i}.mlp{scale}",
                     reads=getattr(block, f"mlp{scale}").fc2,
                     grid=grids[scale],
                     prefix_tokens=1,
+                    attention=attention_of(getattr(block, attention), name=f"parallel_blocks.{i}.{attention}"),
                     reaches_output=not (i == len(parallel_blocks) - 1 and token_pooled),
                 )
 

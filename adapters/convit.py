@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from timm.models.convit import ConVit
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.attention import attention_of
 
 
 class ConViT(Adapter):
@@ -25,6 +26,7 @@ class ConViT(Adapter):
                 reads=block.mlp.fc2,
                 grid=grid,
                 prefix_tokens=int(i >= model.local_up_to_layer),
+                attention=attention_of(block.attn),
                 reaches_output=not (last and model.global_pool == "token"),
             )
 

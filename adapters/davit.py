@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from timm.models.davit import DaVit
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit.probes.layout import Layout
 from captum_vit_adapters.any_size import AnySize
+from captum_vit_adapters.attention import attention_of
 
 
 class DaViT(AnySize):
@@ -26,7 +28,10 @@ class DaViT(AnySize):
                 grid = grid.then(conv.kernel_size, conv.stride, conv.padding, ceil=stage.downsample.even_k)
             for j, pair in enumerate(stage.blocks):
                 for name, block in pair.named_children():
-                    yield feed_forward(f"stages.{i}.blocks.{j}.{name}", reads=block.mlp.fc2, grid=grid)
+                    windows = Layout.windows(block.window_size) if name == "spatial_block" else None
+                    attention = attention_of(block.attn, layout=windows)
+                    name = f"stages.{i}.blocks.{j}.{name}"
+                    yield feed_forward(name, reads=block.mlp.fc2, grid=grid, attention=attention)
 
 
 @hookimpl

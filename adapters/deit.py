@@ -13,8 +13,11 @@ from timm.models.vision_transformer import (
 )
 from torch import nn
 
-from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit import Adapter, Attention, Channels, PatchGrid, Site, feed_forward, hookimpl
 from captum_vit.errors import UnsupportedModelError
+from captum_vit_adapters.attention import attention_of
+
+FUSED_OUTPUT = "one output projection sums what attention gives and what the feed-forward block gives"
 
 
 class DeiT(Adapter):
@@ -47,16 +50,32 @@ def patch_grid(patch_embed: nn.Module) -> PatchGrid:
 
 
 def hidden(name: str, block: nn.Module) -> Iterable[dict[str, Any]]:
-    """Where a block's hidden activations are, in the words of :func:`feed_forward`."""
+    """Where a block's hidden activations are, and its attention, in the words of :func:`feed_forward`."""
     if isinstance(block, ParallelThingsBlock):
-        return [{"name": f"{name}.ffns.{j}", "reads": second_linear(name, ffn.mlp)} for j, ffn in enumerate(block.ffns)]
+        return [
+            {
+                "name": f"{name}.ffns.{j}",
+                "reads": second_linear(name, ffn.mlp),
+                "attention": attention_of(attention.attn, name=f"{name}.attns.{j}"),
+            }
+            for j, (attention, ffn) in enumerate(zip(block.attns, block.ffns, strict=True))
+        ]
     if isinstance(block, ParallelScalingBlock | DiffParallelScalingBlock):
         # Their output projection may be fused with the attention's and then reads both at once; the dropout just
         # before it reads the hidden activation alone.
         return [
-            {"name": name, "reads": block.mlp_drop, "units": block.in_split[0], "activation": block.mlp_act},
+            {
+                "name": name,
+                "reads": block.mlp_drop,
+                "units": block.in_split[0],
+                "activation": block.mlp_act,
+                "attention": Attention(*Channels.split(block.in_proj, block.in_split)[1:]),
+                "output": getattr(block, "mlp_out_proj", None) or FUSED_OUTPUT,
+            },
         ]
-    return [{"name": name, "reads": second_linear(name, block.mlp)}]
+    return [
+        {"name": name, "reads": second_linear(name, block.mlp), "attention": attention_of(getattr(block, "attn", None))}
+    ]
 
 
 def second_linear(name: str, mlp: nn.Module) -> nn.Module:

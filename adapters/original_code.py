@@ -13,6 +13,8 @@ from torch import nn
 
 from captum_vit import Adapter, PatchGrid, Preprocessing, Site, feed_forward, hookimpl
 from captum_vit.errors import UnsupportedModelError
+from captum_vit.probes.layout import Layout
+from captum_vit_adapters.attention import attention_of
 
 
 class OriginalCode(Adapter):
@@ -75,6 +77,7 @@ class DINO(OriginalCode):
                 reads=self.reads(block),
                 grid=self.grid(model),
                 prefix_tokens=self.prefix_tokens(model),
+                attention=attention_of(getattr(block, "attn", None)),
                 reaches_output=block is not listed[-1][1],
             )
 
@@ -134,7 +137,9 @@ class OriginalSwin(OriginalCode):
         grid = self.grid(model)
         for i, layer in enumerate(model.layers):
             for j, block in enumerate(layer.blocks):
-                yield feed_forward(f"layers.{i}.blocks.{j}", reads=self.reads(block), grid=grid)
+                windows = Layout.windows(2 * (block.window_size,), 2 * (block.shift_size,))
+                attention = attention_of(getattr(block, "attn", None), layout=windows)
+                yield feed_forward(f"layers.{i}.blocks.{j}", reads=self.reads(block), grid=grid, attention=attention)
             grid = grid.then(2, 2)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from timm.models.pit import PoolingVisionTransformer
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit_adapters.attention import attention_of
 
 
 class PiT(Adapter):
@@ -30,6 +31,7 @@ class PiT(Adapter):
                     reads=block.mlp.fc2,
                     grid=grid,
                     prefix_tokens=model.num_tokens,
+                    attention=attention_of(block.attn),
                     reaches_output=not (last and model.global_pool == "token"),
                 )
 

@@ -8,6 +8,7 @@ from timm.models.pvt_v2 import PyramidVisionTransformerV2
 
 from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
 from captum_vit_adapters.any_size import AnySize
+from captum_vit_adapters.attention import attention_of
 from captum_vit_adapters.stages import blocks_of
 
 
@@ -20,7 +21,10 @@ class PVTv2(AnySize):
     def sites(self, model: PyramidVisionTransformerV2) -> Iterator[Site]:
         """One site a block, stage by stage."""
         for name, block, grid in blocks_of(model.stages, PatchGrid().through(model.patch_embed)):
-            yield feed_forward(name, reads=block.mlp.fc2, grid=grid)
+            pool = block.attn.pool
+            coarser = grid.through(block.attn.sr) if pool is None else grid.resized(pool.output_size)
+            attention = attention_of(block.attn, coarser=coarser)
+            yield feed_forward(name, reads=block.mlp.fc2, grid=grid, attention=attention)
 
 
 @hookimpl

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 
 from captum_vit import Adapter, Site, feed_forward, hookimpl
+from captum_vit.probes.layout import Layout
+from captum_vit_adapters.attention import attention_of
 from captum_vit_adapters.deit import patch_grid
 
 
@@ -20,7 +22,9 @@ class SAM(Adapter):
         """One site a block."""
         grid = patch_grid(model.patch_embed)
         for i, block in enumerate(model.blocks):
-            yield feed_forward(f"blocks.{i}", reads=block.mlp.fc2, grid=grid)
+            side = block.window_size
+            attention = attention_of(block.attn, layout=Layout.windows((side, side)) if side else None)
+            yield feed_forward(f"blocks.{i}", reads=block.mlp.fc2, grid=grid, attention=attention)
 
 
 @hookimpl

@@ -8,6 +8,7 @@ from typing import Any
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from captum_vit import Adapter, PatchGrid, Preprocessing, Site, feed_forward, hookimpl
+from captum_vit_adapters.attention import NOT_CALLED, attention_of
 
 
 class TorchvisionViT(Adapter):
@@ -31,6 +32,7 @@ class TorchvisionViT(Adapter):
                 reads=block.mlp[3],
                 grid=grid,
                 prefix_tokens=1,
+                attention=attention_of(block.self_attention),
                 reaches_output=block is not last,
             )
 
@@ -55,7 +57,9 @@ class TorchvisionSwin(Adapter):
                 grid = grid.then(2, 2, ceil=True)
                 continue
             for j, block in enumerate(stage):
-                yield feed_forward(f"features.{i}.{j}", reads=block.mlp[3], grid=grid, layout="b h w c")
+                yield feed_forward(
+                    f"features.{i}.{j}", reads=block.mlp[3], grid=grid, layout="b h w c", attention=NOT_CALLED
+                )
 
 
 class TorchvisionMaxViT(Adapter):

@@ -8,13 +8,16 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from captum_vit import Adapter, PatchGrid, Site, feed_forward, hookimpl
+from captum_vit import Adapter, Attention, PatchGrid, Site, feed_forward, hookimpl
 from captum_vit.errors import UnsupportedModelError
+from captum_vit_adapters.attention import attention_of
 from captum_vit_adapters.from_transformers import FromTransformers, blocks, inside, of, second_linear
 
 # What the tokens are called that stand before those of the patches, and behind them.
 BEFORE = ("cls_token", "class_embedding", "distillation_token", "register_tokens", "cls_register_token")
 BEHIND = ("detection_tokens",)
+# Where blocks keep the module with the layers of attention, the innermost first.
+ATTENTION = ("attention.attention", "attention.self", "self_attn", "self_attention", "attention", "attn")
 
 
 class TransformersViT(FromTransformers):
@@ -99,6 +102,7 @@ class TransformersViT(FromTransformers):
                 axes=self.axes,
                 prefix_tokens=before,
                 suffix_tokens=behind,
+                attention=attention(block),
                 reaches_output=bool(pooled) or block is not listed[-1][1],
             )
 
@@ -154,6 +158,11 @@ def hidden(name: str, block: nn.Module) -> dict[str, Any]:
     if inside(block, "mlp.experts") is None:
         return {"reads": layer}
     return {"writes": block.mlp.act, "units": layer.in_features}
+
+
+def attention(block: nn.Module) -> Attention | str | None:
+    """Where a block's queries, keys and values are."""
+    return attention_of(next((module for path in ATTENTION if (module := inside(block, path)) is not None), None))
 
 
 def tokens(stem: nn.Module, names: tuple[str, ...]) -> int:

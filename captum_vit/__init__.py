@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from captum_vit.probes.adapted import AdaptedModel
     from captum_vit.probes.adapter import Adapter, hookimpl
     from captum_vit.probes.adapting import adapt, restore
+    from captum_vit.probes.attention import Attention, Channels
     from captum_vit.probes.grid import PatchGrid
     from captum_vit.probes.preprocessing import Preprocessing
     from captum_vit.probes.site import Site, feed_forward
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AdaptedModel",
     "Adapter",
+    "Attention",
+    "Channels",
     "LoadedModel",
     "ModelSource",
     "PatchGrid",
@@ -66,6 +69,8 @@ __all__ = [
 _HOMES = {
     "AdaptedModel": "probes.adapted",
     "Adapter": "probes.adapter",
+    "Attention": "probes.attention",
+    "Channels": "probes.attention",
     "LoadedModel": "probes.source",
     "ModelSource": "probes.source",
     "PatchGrid": "probes.grid",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.adapter import Adapter
 from captum_vit.probes.adapting import adapt
 from captum_vit.probes.grid import Size
+from captum_vit.probes.kinds import FEED_FORWARD
 from captum_vit.probes.output import tensors
 from captum_vit.probes.site import Site
 from captum_vit.probes.twin import frozen_twin
@@ -121,7 +123,12 @@ def check_order(vit: AdaptedModel, image_size: Size | None = None, cells: int = 
         )
 
 
-def check_adapter(model: nn.Module, adapter: Adapter | None = None, image_size: Size | None = None) -> None:
+def check_adapter(
+    model: nn.Module,
+    adapter: Adapter | None = None,
+    image_size: Size | None = None,
+    sites: str | Iterable[str] = FEED_FORWARD,
+) -> None:
     """Make sure that an adapter serves a model rightly: what a package with an adapter should test.
 
     Outputs are the model's own bit for bit, whether probes are watched or not; every site is reached, with the map that
@@ -136,6 +143,9 @@ def check_adapter(model: nn.Module, adapter: Adapter | None = None, image_size: 
         The adapter; the installed one that serves it when not given.
     image_size
         (height, width) in pixels, better not square; the model's own when not given.
+    sites
+        Which kinds of sites to look at, as :func:`captum_vit.adapt` takes them; ``"all"`` if the adapter tells where
+        attention is.
 
     Raises
     ------
@@ -145,24 +155,24 @@ def check_adapter(model: nn.Module, adapter: Adapter | None = None, image_size: 
         Anything else is not as it should be.
     """
     hooks = _hooks_of(model)
-    with adapt(model, adapter=adapter) as vit:
+    with adapt(model, adapter=adapter, sites=sites) as vit:
         size = vit.preprocessing.size if image_size is None else image_size
         images = torch.randn(2, vit.channels, *size, generator=torch.Generator().manual_seed(0))
         images = images.to(vit.device, vit.dtype)
         vit.restore()
         with torch.no_grad():
             expected = [*tensors(model(images))]
-    with adapt(model, adapter=adapter) as vit, torch.no_grad():
+    with adapt(model, adapter=adapter, sites=sites) as vit, torch.no_grad():
         assert _same([*tensors(vit(images))], expected), f"{vit.model_name} gives other outputs when it is adapted"
         shapes: dict[str, tuple[int, ...]] = {}
         for site in vit.sites:
-            vit.ffn[site.key].register_forward_hook(_Shape(shapes, site.name))
+            vit.probe(site.name).register_forward_hook(_Shape(shapes, site.name))
         assert _same([*tensors(vit(images))], expected), f"{vit.model_name} gives other outputs when probes are watched"
         for site in vit.sites:
             assert site.name in shapes, f"{site.name} is not reached"
             assert shapes[site.name] == (2, site.units, *site.grid(size)), f"{site.name} has maps {shapes[site.name]}"
-            vit.model.get_submodule(site.name)
-    with adapt(model, adapter=adapter) as vit:
+            vit.model.get_submodule(site.block)
+    with adapt(model, adapter=adapter, sites=sites) as vit:
         check_order(vit, size)
     assert _hooks_of(model) == hooks, f"{type(model).__name__} has hooks left after restore()"
 

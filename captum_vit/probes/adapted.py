@@ -1,4 +1,4 @@
-"""The adapted model: the user's model with its feed-forward neurons on the path as feature maps."""
+"""The adapted model: the user's model with its neurons on the path as feature maps."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from captum_vit.probes.devices import input_of
 from captum_vit.probes.entrance import Entrance
 from captum_vit.probes.forward_pass import StopForward, image_of
 from captum_vit.probes.hooks import Path
+from captum_vit.probes.kinds import ALL, FEED_FORWARD, kind_named
 from captum_vit.probes.neuron import Neuron
 from captum_vit.probes.output import taken, tensors
 from captum_vit.probes.preprocessing import Preprocessing
@@ -39,7 +40,7 @@ EXAMPLE = '["blocks.5:42"]'
 
 
 class AdaptedModel(nn.Module):
-    """A model whose feed-forward neurons are feature maps; made by :func:`adapt`.
+    """A model whose neurons are feature maps; made by :func:`adapt`.
 
     Calling it gives the model's own output, bit for bit. Leaving its ``with`` block restores the model.
 
@@ -53,9 +54,10 @@ class AdaptedModel(nn.Module):
         Family of the adapter that serves it.
     takes
         Which tensor of the model's output is given; None: the output as it is.
-    ffn, prefix
-        The probes of the patch tokens and of the prefix tokens, by site name with dots as underscores; Lucent calls
-        them ``"ffn_blocks_5"`` and ``"prefix_blocks_5"``.
+    ffn, attn, prefix
+        The probes of the patch tokens, at sites of feed-forward blocks and at those of attention, and of the prefix
+        tokens at both, by site name with dots as underscores; Lucent calls them ``"ffn_blocks_5"``,
+        ``"attn_blocks_5_query"`` and ``"prefix_blocks_5"``.
     """
 
     def __init__(
@@ -74,18 +76,22 @@ class AdaptedModel(nn.Module):
         self.family = entrance.adapter.family
         self.takes = takes
         self.model_name = type(supported).__name__
-        self.ffn = nn.ModuleDict({site.key: Probe() for site in sites})
+        self.ffn, self.attn = (
+            nn.ModuleDict({site.key: Probe() for site in sites if site.home == home}) for home in ("ffn", "attn")
+        )
         self.prefix = nn.ModuleDict({site.key: Probe() for site in sites if site.prefix_tokens})
         self.model = model
         # Lucent takes the last module for "labels". In a model that is often not the classifier, so give it one that
         # always is: the output itself.
         self.output = nn.Identity()
         self._by_name = {site.name: site for site in sites} | {site.layer: site for site in sites}
-        self._path = Path(supported, stem, inner or sites, self.ffn, self.prefix, self.model_name)
+        probes = {"ffn": self.ffn, "attn": self.attn}
+        self._path = Path(supported, stem, inner or sites, probes, self.prefix, self.model_name)
         self._pass = self._path.forward_pass
         self._entrance = entrance
-        for module in (self, self.ffn, self.prefix, self.output, *self.ffn.values(), *self.prefix.values()):
-            module.training = model.training
+        for part in (self.ffn, self.attn, self.prefix, self.output):
+            part.train(model.training)
+        self.training = model.training
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -172,7 +178,8 @@ class AdaptedModel(nn.Module):
         """
         if isinstance(name, str) and name in self._by_name:
             return self._by_name[name]
-        raise AddressError(f"no site {shortly(name)} in {self.model_name}; it has {self._sites_in_words()}")
+        has = f"it has {self._sites_in_words()}{self._or_kind(name)}"
+        raise AddressError(f"no site {shortly(name)} in {self.model_name}; {has}")
 
     def address(self, address: str) -> tuple[Site, int]:
         """The site and unit that an address such as ``"blocks.5:42"`` names.
@@ -221,7 +228,18 @@ class AdaptedModel(nn.Module):
                 ZeroAttributionWarning,
                 stacklevel=2,
             )
-        return self.ffn[site.key]  # type: ignore[return-value]
+        return self.probe(site.name)
+
+    def probe(self, name: str) -> Probe:
+        """The probe of a site's patch tokens, as :meth:`layer` gives it, whether or not the output depends on them.
+
+        Raises
+        ------
+        AddressError
+            There is no such site.
+        """
+        site = self.site(name)
+        return getattr(self, site.home)[site.key]  # type: ignore[no-any-return]
 
     def _reaches_output(self, site: Site) -> bool:
         """Whether the output depends on a site's patch tokens after all: in a wrapper, or with another classifier."""
@@ -230,7 +248,7 @@ class AdaptedModel(nn.Module):
         preprocessing = self.preprocessing
         images = torch.rand(1, len(preprocessing.mean), *preprocessing.size).to(self.device, self.dtype)
         maps: list[Tensor] = []
-        hook = self.ffn[site.key].register_forward_hook(lambda module, inputs, output: maps.append(output))
+        hook = self.probe(site.name).register_forward_hook(lambda module, inputs, output: maps.append(output))
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 output = self.model(images.requires_grad_())
@@ -447,3 +465,10 @@ class AdaptedModel(nn.Module):
     def _sites_in_words(self) -> str:
         names = [site.name for site in self.sites]
         return ", ".join(names) if len(names) <= 4 else f"{names[0]}, {names[1]} … {names[-1]}"
+
+    def _or_kind(self, name: object) -> str:
+        """What to do about a site's name of a kind that was not asked for."""
+        kind = kind_named(name) if isinstance(name, str) else FEED_FORWARD
+        if kind in {FEED_FORWARD, *(site.kind for site in self.sites)}:
+            return ""
+        return f". Sites of that kind are had by adapt(model, sites={kind!r}), or with the others by sites={ALL!r}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -23,9 +23,11 @@ from captum_vit.probes.adapter import Adapter
 from captum_vit.probes.door import Colours, Door, Fit, SeenThrough
 from captum_vit.probes.entrance import Entrance, preprocessing_of
 from captum_vit.probes.grid import Size
+from captum_vit.probes.kinds import FEED_FORWARD, kinds_of
 from captum_vit.probes.plugins import Registered, registry
 from captum_vit.probes.preprocessing import Preprocessing
 from captum_vit.probes.redirect import activation_of
+from captum_vit.probes.siblings import sites_of
 from captum_vit.probes.site import Site
 
 
@@ -37,8 +39,9 @@ def adapt(
     preprocessing: Preprocessing | object | None = None,
     any_size: bool = False,
     output: str | int | None = None,
+    sites: str | Iterable[str] = FEED_FORWARD,
 ) -> AdaptedModel:
-    """Make a model's feed-forward neurons look like a ConvNet's feature maps.
+    """Make a model's feed-forward neurons, or channels of its attention, look like a ConvNet's feature maps.
 
     Parameters
     ----------
@@ -61,19 +64,25 @@ def adapt(
     output
         Which tensor of the model's output the adapted model gives, by name or number: ``"logits"`` of a Hugging Face
         classifier. The output as it is when not given.
+    sites
+        Which kind of sites, or which kinds: ``"feed_forward"``, the hidden activations of feed-forward blocks
+        (``blocks.5``); ``"attention"``, queries, keys and values as their layer gives them (``blocks.5.query``,
+        ``blocks.5.key``, ``blocks.5.value``); ``"output"``, what feed-forward blocks make of their hidden activations
+        (``blocks.5.output``); ``"all"``.
 
     Returns
     -------
     AdaptedModel
-        A module with the same outputs, to pass to Lucent and Captum. An adapted model is returned as it is.
+        A module with the same outputs, to pass to Lucent and Captum. An adapted model is returned as it is, if it has
+        sites of the kinds that are asked for.
 
     Raises
     ------
     UnsupportedModelError
         No adapter serves the model, it holds several supported ones, it is compiled, it is adapted already, or it is
-        no model.
+        no model; or it has no sites of a kind, or none that can be had.
     ArgumentError
-        ``preprocessing`` does not tell size, mean and standard deviation, or ``adapter`` is none.
+        ``preprocessing`` does not tell size, mean and standard deviation, ``adapter`` is none, or ``sites`` no kind.
     PluginError
         Adapters of several distributions claim the model, ``family`` is not installed, or the adapter describes
         the model wrongly.
@@ -92,8 +101,9 @@ def adapt(
     ...     vit.patch_map(torch.zeros(1, 3, 224, 224), "blocks.5:42").shape
     torch.Size([1, 14, 14])
     """
+    kinds = kinds_of(sites)
     if isinstance(model, AdaptedModel):
-        return model
+        return _with(model, kinds)
     _check(model)
     if model.training:
         warnings.warn(
@@ -103,7 +113,7 @@ def adapt(
             stacklevel=2,
         )
     supported, registered = registry().find(model, family) if adapter is None else _given(model, adapter)
-    sites, stem = _describe(registered, supported)
+    found, stem = _describe(registered, supported, kinds)
     told = _told_by_a_wrapper(model, supported) if preprocessing is None else Preprocessing.read(preprocessing)
     hands_on = registered.adapter.hands_on(model)
     own = preprocessing_of(registered.adapter, supported, stem)
@@ -111,7 +121,7 @@ def adapt(
         # What was published lies with the whole, of which the part that sees may know nothing.
         whole = registered.adapter.preprocessing(model)
         told = None if whole is None or whole.assumed else whole
-    inner, entrance = sites, Entrance(registered.adapter, told=told)
+    inner, entrance = found, Entrance(registered.adapter, told=told)
     if own.assumed and told is None:
         warnings.warn(
             f"nothing with {type(supported).__name__} tells the mean and standard deviation of its images; those of "
@@ -128,8 +138,18 @@ def adapt(
     if any_size:
         entrance = replace(entrance, fit=Fit(entrance.preprocessing(supported, stem).size, behind))
     if (seen_through := entrance.fit or behind) is not None:
-        sites = tuple(replace(site, grid=SeenThrough.of(site.grid, seen_through)) for site in sites)
-    return AdaptedModel(model, supported, sites, stem, entrance, inner=inner, takes=output)
+        found = tuple(replace(site, grid=SeenThrough.of(site.grid, seen_through)) for site in found)
+    return AdaptedModel(model, supported, found, stem, entrance, inner=inner, takes=output)
+
+
+def _with(vit: AdaptedModel, kinds: Sequence[str]) -> AdaptedModel:
+    """An adapted model, if it has sites of these kinds; of the kind that is asked for by default it may have none."""
+    if missing := set(kinds) - {FEED_FORWARD} - {site.kind for site in vit.sites}:
+        raise UnsupportedModelError(
+            f"{vit.model_name} is adapted without sites of kind {', '.join(sorted(missing))}; restore it, and adapt "
+            "the model inside it with them"
+        )
+    return vit
 
 
 def _told_by_a_wrapper(model: nn.Module, supported: nn.Module) -> Preprocessing | None:
@@ -171,8 +191,11 @@ def _check(model: nn.Module) -> None:
         )
 
 
-def _describe(registered: Registered, model: nn.Module) -> tuple[tuple[Site, ...], nn.Module]:
-    """The model's sites and the module that receives its image, as its adapter tells; a wrong tale is told apart."""
+def _describe(registered: Registered, model: nn.Module, kinds: Sequence[str]) -> tuple[tuple[Site, ...], nn.Module]:
+    """The model's sites of some kinds and the module that receives its image, as its adapter tells.
+
+    A wrong tale is told apart.
+    """
     adapter = registered.adapter
     blame = f'adapter "{adapter.family}" of distribution "{registered.distribution}"'
     sites = tuple(replace(site, activation=activation_of(model, site)) for site in adapter.sites(model))
@@ -180,6 +203,7 @@ def _describe(registered: Registered, model: nn.Module) -> tuple[tuple[Site, ...
         raise PluginError(f"{blame} lists no site in {type(model).__name__}; it should yield its feed-forward blocks")
     if twice := [name for name, count in Counter(site.key for site in sites).items() if count > 1]:
         raise PluginError(f"{blame} lists several sites under one name: {', '.join(twice)} (dots read as underscores)")
+    sites = sites_of(sites, kinds, type(model).__name__, blame)
     try:
         return sites, model.get_submodule(adapter.stem)
     except AttributeError:

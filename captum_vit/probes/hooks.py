@@ -7,7 +7,7 @@ hooks feed the copy's probes.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -59,7 +59,7 @@ class SiteHook:
             return None
         site, grid = self._arrived(activation, call)
         layout, units = site.layout, site.units
-        prefix, patches, suffix = layout.split(activation)
+        prefix, patches, suffix = layout.split(layout.own(activation))
         patch_map = layout.to_map(patches, units, grid)
         if not self._is_watched(site):
             self.forward_pass.arrive(site, patch_map)
@@ -69,12 +69,12 @@ class SiteHook:
             prefix_map = shown(self.prefix_probes[site.key], layout.prefix_to_map(prefix, units))
             prefix = layout.prefix_from_map(prefix_map, units)
         self.forward_pass.arrive(site, patch_map)
-        patches = layout.from_map(patch_map, units, grid)
+        patches = layout.from_map(patch_map, units, grid, patches)
         parts = [part for part in (prefix, patches, suffix) if part is not None]
         if len(parts) > 1:
             assert layout.token_axis is not None
             patches = torch.cat(parts, dim=layout.token_axis)
-        return _laid_out_as(activation, patches)
+        return _laid_out_as(activation, layout.among_others(patches, activation))
 
     def _is_watched(self, site: Site) -> bool:
         """Whether anything can tell that the site's probes run."""
@@ -169,8 +169,10 @@ class Path:
         The module that receives its image.
     sites
         Its sites, with the grids of the image that the stem gets.
-    probes, prefix_probes
-        Their probes, by key.
+    probes
+        Their probes, by the home of the site, and by its key there.
+    prefix_probes
+        Those of prefix tokens, by key.
     model_name
         What messages call it.
     """
@@ -180,7 +182,7 @@ class Path:
         model: nn.Module,
         stem: nn.Module,
         sites: Sequence[Site],
-        probes: nn.ModuleDict,
+        probes: Mapping[str, nn.ModuleDict],
         prefix_probes: nn.ModuleDict,
         model_name: str,
     ) -> None:
@@ -189,15 +191,17 @@ class Path:
         self.model_name = model_name
         self.forward_pass = ForwardPass()
         self.sites = tuple(sites)
-        hooks: dict[tuple[nn.Module, type], InputHook | OutputHook] = {}
+        hooks: dict[tuple[nn.Module, type, int], InputHook | OutputHook] = {}
         for site in sites:
             kind: type[InputHook | OutputHook] = InputHook if site.writes is None else OutputHook
-            if (site.at, kind) not in hooks:
-                hooks[site.at, kind] = kind(self.forward_pass, probes, prefix_probes, model_name)
-            hooks[site.at, kind].sites.append(site)
+            # Sites that are the same channels of one module are its calls; other channels have a hook of their own.
+            place = site.at, kind, site.layout.channels_before
+            if place not in hooks:
+                hooks[place] = kind(self.forward_pass, probes[site.home], prefix_probes, model_name)
+            hooks[place].sites.append(site)
         paths = {module: path for path, module in model.named_modules(remove_duplicate=True)}
         placed: list[tuple[nn.Module, Hook]] = [(stem, ImageSizeHook(self.forward_pass, self))]
-        placed += [(module, hook) for (module, _), hook in hooks.items()]
+        placed += [(module, hook) for (module, *_), hook in hooks.items()]
         self._places: list[tuple[list[str], Hook]] = [(paths[module].split("."), hook) for module, hook in placed]
         self._modules = [module for module, _ in placed]
         for module, hook in placed:

@@ -9,26 +9,29 @@ from torch import Tensor, nn
 
 from captum_vit.errors import LayoutError
 from captum_vit.probes.address import Address
+from captum_vit.probes.attention import WIDTHS_WRITTEN, Attention
 from captum_vit.probes.grid import PatchGrid, Size
+from captum_vit.probes.kinds import ATTENTION, FEED_FORWARD
 from captum_vit.probes.layout import TOKENS, Layout
 
-# What layers call the width of what they read, and of what they give.
+# What layers call the width of what they read.
 _WIDTHS_READ = ("in_features", "in_channels")
-_WIDTHS_WRITTEN = ("out_features", "out_channels")
 
 
 @dataclass(frozen=True)
 class Site:
     """One place where neurons live: a feed-forward block (for CoaT's shared one: one scale of it).
 
-    Adapters make sites with :func:`feed_forward`.
+    Adapters make sites with :func:`feed_forward`; those of other kinds in the same block follow from them.
 
     Attributes
     ----------
     name
-        The model's own module path of the block, ``"blocks.5"``.
+        The model's own module path of the block, ``"blocks.5"``; of another kind, what it is behind that:
+        ``"blocks.5.query"``, ``"blocks.5.key"``, ``"blocks.5.value"``, ``"blocks.5.output"``.
     units
-        Number of neurons: the channels that the block's second linear layer reads.
+        Number of neurons: the channels that the block's second linear layer reads; of another kind, those of a query,
+        a key or a value, or those that the second linear layer gives.
     grid
         ``site.grid((height, width))`` is the shape of the patch map for an image of that many pixels.
     layout
@@ -42,6 +45,12 @@ class Site:
     activation
         The module that computes the block's activation function (of the gate, in a gated block); None where none is
         known.
+    kind
+        ``"feed_forward"``, ``"attention"`` or ``"output"``.
+    attention
+        Where the queries, keys and values of the same block are, or why nothing tells them; None: that is not known.
+    output
+        The module that gives what the block makes of its hidden activation, or why none does; None: ``reads`` itself.
     """
 
     name: str
@@ -52,6 +61,9 @@ class Site:
     reads: nn.Module | None = field(repr=False, compare=False, default=None, kw_only=True)
     writes: nn.Module | None = field(repr=False, compare=False, default=None, kw_only=True)
     activation: nn.Module | None = field(repr=False, compare=False, default=None, kw_only=True)
+    kind: str = field(repr=False, default=FEED_FORWARD, kw_only=True)
+    attention: Attention | str | None = field(repr=False, compare=False, default=None, kw_only=True)
+    output: nn.Module | str | None = field(repr=False, compare=False, default=None, kw_only=True)
 
     @property
     def prefix_tokens(self) -> int:
@@ -76,9 +88,19 @@ class Site:
         return self.name.replace(".", "_")
 
     @property
+    def block(self) -> str:
+        """The module path of the block: the name, without the word behind it that tells a kind."""
+        return self.name if self.kind == FEED_FORWARD else self.name.rpartition(".")[0]
+
+    @property
+    def home(self) -> str:
+        """Which ``ModuleDict`` of an adapted model holds the probe: ``"attn"`` or ``"ffn"``."""
+        return "attn" if self.kind == ATTENTION else "ffn"
+
+    @property
     def layer(self) -> str:
-        """Lucent's name for the probe: ``"ffn_blocks_5"``."""
-        return f"ffn_{self.key}"
+        """Lucent's name for the probe: ``"ffn_blocks_5"``, ``"attn_blocks_5_query"``, ``"ffn_blocks_5_output"``."""
+        return f"{self.home}_{self.key}"
 
     def address(self, unit: int) -> Address:
         """The address of one of the site's neurons; whether there is such a unit is not looked at."""
@@ -110,6 +132,8 @@ def feed_forward(
     suffix_tokens: int = 0,
     units: int | None = None,
     reaches_output: bool = True,
+    attention: Attention | str | None = None,
+    output: nn.Module | str | None = None,
 ) -> Site:
     """Describe a feed-forward block as a site; what an adapter yields.
 
@@ -139,6 +163,13 @@ def feed_forward(
         ``out_channels`` (``writes``) when not given.
     reaches_output
         Whether the model's output depends on this block's patch tokens.
+    attention
+        Where the queries, keys and values of the same block are, for ``adapt(model, sites="attention")``; or a sentence
+        that says why they cannot be had, as where no module gives them.
+    output
+        The module that gives what the block makes of the activation, in the same layout, for
+        ``adapt(model, sites="output")``; or a sentence that says why none does. When not given, it is what ``reads``
+        gives, if that is a linear layer or a convolution.
 
     Raises
     ------
@@ -154,7 +185,7 @@ def feed_forward(
             "block), or else writes=, the module that gives it"
         )
     if units is None:
-        widths = _WIDTHS_WRITTEN if reads is None else _WIDTHS_READ
+        widths = WIDTHS_WRITTEN if reads is None else _WIDTHS_READ
         units = next((width for w in widths if isinstance(width := getattr(module, w, None), int)), None)
         if units is None:
             raise TypeError(
@@ -165,4 +196,15 @@ def feed_forward(
         described = Layout(layout, tuple((axes or {}).items()), prefix_tokens, suffix_tokens)
     except LayoutError as error:
         raise LayoutError(f'site "{name}": {error}') from None
-    return Site(name, units, grid, described, reaches_output, reads=reads, writes=writes, activation=activation)
+    return Site(
+        name,
+        units,
+        grid,
+        described,
+        reaches_output,
+        reads=reads,
+        writes=writes,
+        activation=activation,
+        attention=attention,
+        output=output,
+    )

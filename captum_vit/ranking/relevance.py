@@ -82,7 +82,7 @@ class RelevancePass:
         self, vit: AdaptedModel, sites: Sequence[str], target: Target, listener: Callable[[str, Tensor], None]
     ) -> None:
         self._model = frozen_twin(vit)
-        self._probes = {site: self._model.ffn[vit.site(site).key] for site in sites}
+        self._probes = {site: self._model.probe(site) for site in sites}
         self._target = target
         self._listener = listener
 
