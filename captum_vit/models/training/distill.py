@@ -1,4 +1,4 @@
-"""Trains an embedded model: ``python -m captum_vit.models.training.distill NAME --out FILE``."""
+"""Trains an embedded model: ``python -m captum_vit.models.training.distill NAME --photos FOLDER --out FILE``."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors.torch import save
+from safetensors.torch import load_file, save
+from timm.layers import set_fused_attn
 from torch import Tensor, nn
 from torch.nn import functional
 
 from captum_vit.models.registry import MODELS
 from captum_vit.models.training.features import STUDENT_SIZE, Crops, autocast, cached_crops, mirror, normalize
+from captum_vit.models.training.labelled import category_of_each, labelled_photos
 from captum_vit.models.training.photos import training_photos
 from captum_vit.models.training.students import features, on_grid
 
-CROPS_PER_PHOTO = 480
 STEPS = 2400
-_WARMUP = 300  # steps
+_WARMUP = 100  # steps
 _PEAK_LR = 1e-3
 _WEIGHT_DECAY = 0.05
-_EXEMPLAR_WEIGHT = 0.1
+_HEAD_WEIGHT = 0.1
+_TEMPERATURE = 0.1  # of the teacher's cosines with the categories
 _CHECKPOINT_EVERY = 50  # steps
 
 
@@ -51,26 +53,37 @@ class Distillation(nn.Module):
     class_std: Tensor
     patch_mean: Tensor
     patch_std: Tensor
+    categories: Tensor
 
-    def __init__(self, student: nn.Module, teacher: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, student: nn.Module, crops: Crops, category: Tensor, dtype: torch.dtype) -> None:
+        """Take the moments of the teacher's tokens, and its mean class token of every category, from the crops.
+
+        ``category`` ``(N,)`` is the category of each crop, or -1 where it has none.
+        """
         super().__init__()
         self.student = student
         self.dtype = dtype
         with torch.no_grad():
-            pooled, patches, _ = features(student, torch.zeros(1, 3, STUDENT_SIZE, STUDENT_SIZE))
-        self.to_class = nn.Linear(pooled.shape[1], teacher.shape[-1])
-        self.to_patch = nn.Linear(patches.shape[1], teacher.shape[-1])
+            pooled, patches, logits = features(student, torch.zeros(1, 3, STUDENT_SIZE, STUDENT_SIZE))
+        self.to_class = nn.Linear(pooled.shape[1], crops.features.shape[-1])
+        self.to_patch = nn.Linear(patches.shape[1], crops.features.shape[-1])
         # The teacher's channels differ in scale a hundredfold; standardized, each counts.
-        sample = teacher[::8].float()
+        sample = crops.features[::8].float()
         moments = {"class": sample[:, :1], "patch": sample[:, 1:]}
         for name, tokens in moments.items():
             self.register_buffer(f"{name}_mean", tokens.mean((0, 1)))
             self.register_buffer(f"{name}_std", tokens.std((0, 1)))
+        labelled = category >= 0
+        tokens = functional.normalize((crops.features[labelled, 0] - self.class_mean) / self.class_std, dim=1)
+        sums = torch.zeros(logits.shape[1], tokens.shape[1]).index_add(0, category[labelled], tokens)
+        self.register_buffer("categories", functional.normalize(sums, dim=1))
 
-    def forward(self, images: Tensor, teacher: Tensor, photo: Tensor) -> dict[str, Tensor]:
-        """Give the losses on images ``(B, 3, 64, 64)`` with the teacher's tokens ``(B, 65, 384)`` and photos ``(B,)``.
+    def forward(self, images: Tensor, teacher: Tensor) -> dict[str, Tensor]:
+        """Give the losses on images ``(B, 3, 64, 64)`` with the teacher's tokens ``(B, 65, 384)``.
 
-        Cosine distance plus smooth L1 to the teacher's standardized tokens, and the exemplar head's cross-entropy.
+        Cosine distance plus smooth L1 to the teacher's standardized tokens, and the head's cross-entropy with what the
+        teacher takes the crop for: the softmax of its cosines with the categories. So a crop that misses the thing is
+        not called by its name, and a photo without a label teaches too.
         """
         with autocast(images.device.type, self.dtype):
             pooled, patches, logits = features(self.student, images)
@@ -79,10 +92,11 @@ class Distillation(nn.Module):
         patch_tokens = on_grid(
             (teacher[:, 1:] - self.patch_mean) / self.patch_std, (patches.shape[2], patches.shape[3])
         )
+        taken_for = (functional.normalize(class_token, dim=1) @ self.categories.T / _TEMPERATURE).softmax(1)
         return {
             "class": _distance(of_class.float(), class_token),
             "patch": _distance(of_patches.float(), patch_tokens),
-            "exemplar": _EXEMPLAR_WEIGHT * functional.cross_entropy(logits.float(), photo, label_smoothing=0.1),
+            "head": _HEAD_WEIGHT * functional.cross_entropy(logits.float(), taken_for),
         }
 
 
@@ -90,7 +104,7 @@ def _distance(tokens: Tensor, target: Tensor) -> Tensor:
     return (1 - functional.cosine_similarity(tokens, target, dim=-1)).mean() + functional.smooth_l1_loss(tokens, target)
 
 
-def draw_batch(crops: Crops, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def draw_batch(crops: Crops, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw crops at random, mirror half of them with their features, and vary the colours that the student sees."""
     chosen = torch.randint(len(crops.photo), (size,), generator=generator)
     pixels, teacher = crops.pixels[chosen].float(), crops.features[chosen].float()
@@ -102,7 +116,7 @@ def draw_batch(crops: Crops, size: int, generator: torch.Generator) -> tuple[Ten
     offset = 40 * (torch.rand(size, 1, 1, 1, generator=generator) - 0.5)
     centre = pixels.mean((1, 2, 3), keepdim=True)
     pixels = ((pixels * gain - centre) * contrast + centre + offset).clamp(0, 255)
-    return normalize(pixels), teacher, crops.photo[chosen]
+    return normalize(pixels), teacher
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -135,14 +149,21 @@ class Run:
         self.step = saved["step"]
 
 
-def new_run(name: str, crops: Crops, seed: int, dtype: torch.dtype) -> Run:
+def new_run(name: str, crops: Crops, category: Tensor, seed: int, dtype: torch.dtype) -> Run:
     """Make the student at random weights, and its optimizer; weights with one dimension do not decay."""
     torch.manual_seed(seed)
-    model = Distillation(MODELS[name].build(), crops.features, dtype)
+    model = Distillation(MODELS[name].build(), crops, category, dtype)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": _WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
     return Run(model, torch.optim.AdamW(groups, lr=_PEAK_LR, betas=(0.9, 0.98)))
+
+
+def start_from(student: nn.Module, file: Path) -> None:
+    """Give a student the weights of an earlier one of its architecture, but for a head over other categories."""
+    own = student.state_dict()
+    earlier = {name: value.float() for name, value in load_file(file).items() if value.shape == own[name].shape}
+    student.load_state_dict(own | earlier)
 
 
 def train(run: Run, crops: Crops, *, steps: int, batch: int, seed: int, checkpoint: Path) -> None:
@@ -154,8 +175,8 @@ def train(run: Run, crops: Crops, *, steps: int, batch: int, seed: int, checkpoi
         while run.step < steps:
             # The global generator, as the student draws from it too: Swin drops paths at random.
             generator = torch.manual_seed(seed * 1_000_003 + run.step)
-            images, teacher, photo = draw_batch(crops, batch, generator)
-            terms = run.model(images, teacher, photo)
+            images, teacher = draw_batch(crops, batch, generator)
+            terms = run.model(images, teacher)
             run.optimizer.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
@@ -183,8 +204,10 @@ def export(student: nn.Module, out: Path) -> str:
 
 def main(
     name: Annotated[str, typer.Argument(help="Which embedded model.")],
+    photos: Annotated[Path, typer.Option(help="Folder of labelled photos, named like n02084071_dog.")],
     out: Annotated[Path, typer.Option(help="Where to write the weights (safetensors, float16).")],
     cache: Annotated[Path, typer.Option(help="Folder for crops, features and the checkpoint.")] = Path("distill-cache"),
+    start: Annotated[Path | None, typer.Option(help="Weights to start from, instead of random ones.")] = None,
     steps: Annotated[int, typer.Option(min=1)] = STEPS,
     batch: Annotated[int, typer.Option(min=2, help="Crops per step.")] = 128,
     seed: Annotated[int, typer.Option()] = 0,
@@ -198,11 +221,16 @@ def main(
 ) -> None:
     """Train an embedded model against the teacher; the same command again resumes an interrupted run."""
     torch.set_num_threads(threads)
-    photos = training_photos()
-    if tuple(photo.name for photo in photos) != MODELS[name].classes:
-        raise typer.BadParameter(f"the training photos are not the classes declared for {name} in the registry")
-    crops = cached_crops(photos, CROPS_PER_PHOTO, seed, cache / "training", precision.dtype)
-    run = new_run(name, crops, seed, precision.dtype)
+    set_fused_attn(enable=False)  # with so few tokens, spelled out takes half the time in bfloat16
+    labelled = labelled_photos(photos)
+    if labelled.categories != MODELS[name].classes:
+        raise typer.BadParameter(f"the categories in {photos} are not those declared for {name} in the registry")
+    trained = training_photos() + labelled.training
+    crops = cached_crops(trained, seed, cache / "training", precision.dtype)
+    category = torch.tensor(category_of_each(trained, labelled.categories))[crops.photo]
+    run = new_run(name, crops, category, seed, precision.dtype)
+    if start is not None:
+        start_from(run.model.student, start)
     if compile:
         run.model.compile()
     checkpoint = cache / f"{name}-{steps}-{batch}-{seed}.ckpt"

@@ -1,7 +1,10 @@
-"""Measures what the embedded models learned: ``python -m captum_vit.models.training.evaluate --cache FOLDER``."""
+"""Measures what the embedded models learned: ``python -m captum_vit.models.training.evaluate --photos FOLDER``."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +18,15 @@ from torch.nn import functional
 
 from captum_vit.models import load
 from captum_vit.models.registry import MODELS
-from captum_vit.models.training.distill import CROPS_PER_PHOTO, Precision
-from captum_vit.models.training.features import Crops, cached_crops, normalize
-from captum_vit.models.training.photos import held_out_photos, reserved_parts, training_photos
+from captum_vit.models.training.distill import Precision
+from captum_vit.models.training.features import Crops, cached_crops, normalize, squares
+from captum_vit.models.training.labelled import category_of_each, labelled_photos
+from captum_vit.models.training.photos import held_out_photos, training_photos
 from captum_vit.models.training.students import features, on_grid
 
-_FIT_EVERY = 8  # every eighth training crop fits the projections: 2520 crops, 161,280 patches
+_FIT_EVERY = 14  # every fourteenth training crop fits the projections: about 2,500 crops, 161,000 patches
+_UNSEEN_CROPS = 8  # of each photo never trained on
+_NEAREST = 10
 _RIDGE = 1e-3  # of the mean variance of the inputs
 
 
@@ -48,16 +54,14 @@ class Ridge:
         return (inputs - self.input_mean) @ self.weight + self.target_mean
 
 
-def nearest(tokens: Tensor, photo: Tensor, *, other_photos: bool) -> Tensor:
-    """For each row, the index of the nearest other row by cosine about the mean, optionally of other photos only."""
+def similarities(tokens: Tensor) -> Tensor:
+    """Cosines of rows about their mean, ``(N, N)``; of a row with itself, minus infinity."""
     rows = functional.normalize(tokens - tokens.mean(0), dim=-1)
-    similarity = rows @ rows.T
-    excluded = photo[:, None] == photo if other_photos else torch.eye(len(rows), dtype=torch.bool)
-    return similarity.masked_fill(excluded, -torch.inf).argmax(1)
+    return (rows @ rows.T).fill_diagonal_(-torch.inf)
 
 
-def evaluate(model: nn.Module, fit: Crops, unseen: Crops, reserved: Crops) -> dict[str, float]:
-    """Measure how much of the teacher a model's tokens hold.
+def held_of_the_teacher(model: nn.Module, fit: Crops, crops: Mapping[str, Crops]) -> dict[str, float]:
+    """Measure how much of the teacher a model's tokens hold: centred cosines on crops it was not trained on.
 
     Parameters
     ----------
@@ -65,46 +69,72 @@ def evaluate(model: nn.Module, fit: Crops, unseen: Crops, reserved: Crops) -> di
         The student, or the same architecture at random weights.
     fit
         Crops of training photos, on which the linear projections to the teacher's features are fitted.
-    unseen
-        Crops of photos that no model was trained on.
-    reserved
-        Crops of the reserved parts of the training photos, which no model was trained on.
+    crops
+        Sets of crops of other photos, by name.
 
     Returns
     -------
     dict
-        Measure -> value in [-1, 1]; cosines are means over tokens, the others are fractions of crops.
+        Measure -> mean cosine over tokens, in [-1, 1].
     """
-    grid = (8, 8)
-    tokens, targets = {}, {}
-    for name, crops in (("fit", fit), ("unseen", unseen)):
-        pooled, maps, _ = outputs(model, crops.pixels)
-        grid = (maps.shape[2], maps.shape[3])
-        tokens[name] = {"class token": pooled, "patches": maps.flatten(2).transpose(1, 2).flatten(0, 1)}
-        patches = on_grid(crops.features[:, 1:].float(), grid).flatten(0, 1)
-        targets[name] = {"class token": crops.features[:, 0].float(), "patches": patches}
+    inputs, targets = _tokens(model, fit)
     measures = {}
     for kind in ("class token", "patches"):
-        projection = Ridge(tokens["fit"][kind], targets["fit"][kind])
-        guess, mean = projection(tokens["unseen"][kind]), projection.target_mean
-        centred = functional.cosine_similarity(guess - mean, targets["unseen"][kind] - mean, dim=-1)
-        measures[f"{kind}: cosine"] = float(functional.cosine_similarity(guess, targets["unseen"][kind], dim=-1).mean())
-        measures[f"{kind}: cosine, centred"] = float(centred.mean())
-    teacher, student = targets["unseen"]["class token"], tokens["unseen"]["class token"]
-    for label, other in (("any photo", False), ("another photo", True)):
-        agree = nearest(student, unseen.photo, other_photos=other) == nearest(teacher, unseen.photo, other_photos=other)
-        measures[f"nearest crop of {label} is the teacher's"] = float(agree.float().mean())
-    same = unseen.photo[nearest(student, unseen.photo, other_photos=False)] == unseen.photo
-    measures["nearest crop is of the same photo"] = float(same.float().mean())
-    pooled, _, logits = outputs(model, reserved.pixels)
-    measures["exemplar head, top-1"] = float((logits.argmax(1) == reserved.photo).float().mean())
-    probe = Ridge(tokens["fit"]["class token"], functional.one_hot(fit.photo).float())
-    measures["exemplar by linear probe, top-1"] = float((probe(pooled).argmax(1) == reserved.photo).float().mean())
+        projection = Ridge(inputs[kind], targets[kind])
+        for name, measured in crops.items():
+            tokens, teacher = _tokens(model, measured)
+            guess, mean = projection(tokens[kind]), projection.target_mean
+            centred = functional.cosine_similarity(guess - mean, teacher[kind] - mean, dim=-1)
+            measures[f"{name}: {kind}"] = float(centred.mean())
     return measures
 
 
+def _tokens(model: nn.Module, crops: Crops) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Give the model's tokens and the teacher's, by kind, each with a row per token."""
+    pooled, maps, _ = outputs(model, crops.pixels)
+    patches = on_grid(crops.features[:, 1:].float(), (maps.shape[2], maps.shape[3])).flatten(0, 1)
+    tokens = {"class token": pooled, "patches": maps.flatten(2).transpose(1, 2).flatten(0, 1)}
+    return tokens, {"class token": crops.features[:, 0].float(), "patches": patches}
+
+
+def neighbours(tokens: Tensor, teacher: Tensor, category: Tensor) -> dict[str, float]:
+    """Measure whether the nearest other photo, by pooled features ``(N, C)``, is one that makes sense.
+
+    Parameters
+    ----------
+    tokens
+        Pooled features of photos.
+    teacher
+        The teacher's class tokens of them.
+    category
+        Of each photo, or -1 where no other photo shares it: these photos are neighbours, and are not asked for theirs.
+
+    Returns
+    -------
+    dict
+        Measure -> fraction of photos.
+    """
+    chosen = similarities(tokens).argmax(1)
+    of_teacher = similarities(teacher).topk(_NEAREST, dim=1).indices
+    asked = category >= 0
+    same = (category[chosen] == category)[asked]
+    return {
+        "nearest photo shares the category": float(same.float().mean()),
+        "nearest photo is of the teacher's ten": float((of_teacher == chosen[:, None]).any(1).float().mean()),
+    }
+
+
+def named(logits: Tensor, category: Tensor) -> dict[str, float]:
+    """Give the fractions of photos whose category has the largest logit, and one of the largest five."""
+    best = logits.topk(min(5, logits.shape[1]), dim=1).indices == category[:, None]
+    return {"head, top-1": float(best[:, 0].float().mean()), "head, top-5": float(best.any(1).float().mean())}
+
+
 def main(
-    cache: Annotated[Path, typer.Option(help="Folder for crops and features, as used in training.")],
+    photos: Annotated[Path, typer.Option(help="Folder of labelled photos, as used in training.")],
+    cache: Annotated[Path, typer.Option(help="Folder for crops and features, as used in training.")] = Path(
+        "distill-cache"
+    ),
     names: Annotated[list[str] | None, typer.Argument(help="Which embedded models; all when not given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training crops.")] = 0,
     threads: Annotated[int, typer.Option(min=1)] = 2,
@@ -114,18 +144,43 @@ def main(
 ) -> None:
     """Print the measures of embedded models, each beside its architecture at random weights, as a Markdown table."""
     torch.set_num_threads(threads)
-    training = cached_crops(training_photos(), CROPS_PER_PHOTO, seed, cache / "training", precision.dtype)
-    reserved = cached_crops(reserved_parts(), 40, seed + 1, cache / "reserved-parts", precision.dtype)
-    unseen = cached_crops(held_out_photos(), 100, seed + 2, cache / "held-out-photos", precision.dtype)
+    dtype = precision.dtype
+    labelled = labelled_photos(photos)
+    training = cached_crops(training_photos() + labelled.training, seed, cache / "training", dtype)
     fit = Crops(training.pixels[::_FIT_EVERY], training.features[::_FIT_EVERY], training.photo[::_FIT_EVERY])
+    others = {"unseen categories": labelled.unseen, "bundled photos": held_out_photos()}
+    crops = {
+        name: cached_crops([replace(photo, crops=_UNSEEN_CROPS) for photo in group], seed + 1, cache / name, dtype)
+        for name, group in others.items()
+    }
+    unseen, kept = (squares(group, dtype) for group in (labelled.unseen, labelled.kept))
+    photos_of = Counter(photo.category for photo in labelled.unseen)
+    shared = [category for category, count in photos_of.items() if count > 1]
+    of_unseen = torch.tensor(category_of_each(labelled.unseen, shared))
+    of_kept = torch.tensor(category_of_each(labelled.kept, labelled.categories))
+
+    def measured(model: nn.Module) -> dict[str, float]:
+        pooled, _, _ = outputs(model, unseen.pixels)
+        _, _, logits = outputs(model, kept.pixels)
+        return {
+            **held_of_the_teacher(model, fit, crops),
+            **neighbours(pooled, unseen.features[:, 0].float(), of_unseen),
+            **named(logits, of_kept),
+        }
+
     rows = {}
     for name in names or MODELS:
-        rows[name] = evaluate(load(name), fit, unseen, reserved)
+        rows[name] = measured(load(name))
         torch.manual_seed(seed + 1)
-        rows[f"{name}, random weights"] = evaluate(MODELS[name].build(), fit, unseen, reserved)
+        rows[f"{name}, random weights"] = measured(MODELS[name].build())
+    teacher = unseen.features[:, 0].float()
+    rows["the teacher itself"] = neighbours(teacher, teacher, of_unseen)
     table = Table("", *next(iter(rows.values())), box=box.MARKDOWN)
     for name, measures in rows.items():
-        table.add_row(name, *(f"{value:.3f}" for value in measures.values()))
+        table.add_row(
+            name,
+            *(f"{measures[column.header]:.3f}" if column.header in measures else "" for column in table.columns[1:]),
+        )
     Console(width=240).print(table)
 
 

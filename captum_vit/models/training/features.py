@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.progress import track
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional
 
-from captum_vit.models.training.photos import Photo, random_crops
+from captum_vit.models.training.photos import Photo, central_square, random_crops
 from captum_vit.models.training.teacher import load_teacher
+from captum_vit.storage.files import replacing
 
 TEACHER_SIZE = 112  # pixels: 8 x 8 patches of 14, the student's grid at 64 pixels and patches of 8
 STUDENT_SIZE = 64
@@ -69,35 +73,56 @@ def teacher_features(teacher: nn.Module, pixels: Tensor, dtype: torch.dtype) -> 
     return torch.cat(batches)
 
 
-def cached_crops(photos: list[Photo], count: int, seed: int, folder: Path, dtype: torch.dtype) -> Crops:
-    """Make ``count`` crops of every photo with the teacher's features, or read them if they were made before.
+def cached_crops(photos: Sequence[Photo], seed: int, folder: Path, dtype: torch.dtype) -> Crops:
+    """Make every photo's random crops with the teacher's features, or read them if they were made before.
 
     Parameters
     ----------
     photos
-        The photos to cut.
-    count
-        Crops per photo.
+        The photos to cut, each into as many crops as it says.
     seed
         Seed of the crops; each photo has its own random stream.
     folder
-        Where the cache is kept, one file per photo; an interrupted run goes on from what is there.
+        Where the cache is kept: one file per photo, from which an interrupted run goes on, and one of them all. That is
+        mapped into memory, so that runs beside each other share it.
     dtype
         What the teacher computes in.
     """
+    names = "\n".join(f"{photo.name} {photo.crops} {photo.smallest}" for photo in photos)
+    together = folder / f"{sha256(names.encode()).hexdigest()[:16]}-{seed}.pt"
+    if not together.exists():
+        parts = list(_photo_by_photo(photos, seed, folder, dtype))
+        index = torch.arange(len(photos)).repeat_interleave(torch.tensor([photo.crops for photo in photos]))
+        pixels, features = (torch.cat(column) for column in zip(*parts, strict=True))
+        with replacing(together) as partial:
+            torch.save((pixels, features, index), partial)
+    return Crops(*torch.load(together, mmap=True))
+
+
+def _photo_by_photo(
+    photos: Sequence[Photo], seed: int, folder: Path, dtype: torch.dtype
+) -> Iterator[tuple[Tensor, Tensor]]:
     folder.mkdir(parents=True, exist_ok=True)
     teacher: nn.Module | None = None
-    parts = []
-    for index, photo in enumerate(track(photos, f"{count} crops x {len(photos)} photos")):
-        file = folder / f"{photo.name}-{count}-{seed}.pt"
+    for photo in track(photos, f"random crops of {len(photos)} photos"):
+        file = folder / f"{photo.name}-{photo.crops}-{seed}.pt"
         if not file.exists():
             teacher = teacher or load_teacher()
-            crops = random_crops(photo, count, TEACHER_SIZE, np.random.default_rng([seed, index]))
-            large = torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
-            small = functional.interpolate(large.float(), (STUDENT_SIZE, STUDENT_SIZE), mode="bicubic", antialias=True)
-            pixels = small.round().clamp(0, 255).byte()
-            torch.save((pixels, teacher_features(teacher, large, dtype)), file.with_suffix(".part"))
-            os.replace(file.with_suffix(".part"), file)
-        pixels, features = torch.load(file)
-        parts.append((pixels, features, torch.full((count,), index)))
-    return Crops(*(torch.cat(column) for column in zip(*parts, strict=True)))
+            rng = np.random.default_rng([seed, crc32(photo.name.encode())])
+            made = _with_features(teacher, random_crops(photo, photo.crops, TEACHER_SIZE, rng), dtype)
+            with replacing(file) as partial:
+                torch.save(made, partial)
+        yield torch.load(file)
+
+
+def squares(photos: Sequence[Photo], dtype: torch.dtype) -> Crops:
+    """Cut the square in the middle of every photo, with the teacher's features for it."""
+    cut = np.concatenate([central_square(photo, TEACHER_SIZE) for photo in photos])
+    return Crops(*_with_features(load_teacher(), cut, dtype), torch.arange(len(photos)))
+
+
+def _with_features(teacher: nn.Module, crops: npt.NDArray[np.uint8], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Give crops as the student sees them, and the teacher's features for them at its own size."""
+    large = torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
+    small = functional.interpolate(large.float(), (STUDENT_SIZE, STUDENT_SIZE), mode="bicubic", antialias=True)
+    return small.round().clamp(0, 255).byte(), teacher_features(teacher, large, dtype)

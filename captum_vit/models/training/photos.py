@@ -26,16 +26,25 @@ class Photo:
     Attributes
     ----------
     name
-        Its name as a class of the exemplar head.
+        What tells it from the others; its random crops depend on it.
     path
         The file it is read from.
     part
         From where to where along the longer side, as fractions of it.
+    crops
+        How many random crops of it are trained on.
+    smallest
+        Area of the smallest crop, as a fraction of the photo's.
+    category
+        What it shows, in plain words; empty where that is not told.
     """
 
     name: str
     path: Path
     part: tuple[float, float] = (0.0, 1.0)
+    crops: int = 100
+    smallest: float = 0.03
+    category: str = ""
 
     def read(self) -> Image.Image:
         """Read the part as RGB, reduced to at most 1024 pixels on the photo's shorter side."""
@@ -99,6 +108,14 @@ _SKIMAGE = [
 ]  # PyPI: scikit-image
 _BUNDLED = ["astronaut", "cat", "coffee", "dandelion", "mountains", "rocket"]
 
+UNLABELLED = (
+    *_PLASMA,
+    *_MATE,
+    *(name.split("_by_")[0] for name in _LOMIRI),
+    *(name.split(".")[0] for name in _SKIMAGE),
+    "flower",
+)
+
 
 def _package_folder(package: str, *parts: str) -> Path:
     spec = find_spec(package)
@@ -112,7 +129,7 @@ def _plasma(name: str, share: Path) -> Photo:
 
 
 def training_photos(share: Path = Path("/usr/share")) -> list[Photo]:
-    """List the photos that a model is trained on, in the order of the head's classes, without what is reserved.
+    """List the photos without labels that a model is trained on, without what is reserved.
 
     Parameters
     ----------
@@ -157,7 +174,7 @@ def _checked(photos: list[Photo]) -> list[Photo]:
 
 
 def random_crops(photo: Photo, count: int, size: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Cut random parts out of a photo: area log-uniform from 3 % to 100 %, aspect 3:4 to 4:3, half of them mirrored.
+    """Cut random parts out of a photo: area log-uniform up to 100 %, aspect 3:4 to 4:3, half of them mirrored.
 
     Parameters
     ----------
@@ -178,7 +195,7 @@ def random_crops(photo: Photo, count: int, size: int, rng: np.random.Generator) 
     image = photo.read()
     crops = np.empty((count, size, size, 3), np.uint8)
     for crop in crops:
-        area = math.exp(rng.uniform(math.log(0.03), 0.0)) * image.width * image.height
+        area = math.exp(rng.uniform(math.log(photo.smallest), 0.0)) * image.width * image.height
         aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
         width = min(max(math.sqrt(area * aspect), 64.0), image.width)
         height = min(max(math.sqrt(area / aspect), 64.0), image.height)
@@ -187,6 +204,15 @@ def random_crops(photo: Photo, count: int, size: int, rng: np.random.Generator) 
         part = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
         crop[:] = np.asarray(part)[:, ::-1] if rng.random() < 0.5 else np.asarray(part)
     return crops
+
+
+def central_square(photo: Photo, size: int) -> npt.NDArray[np.uint8]:
+    """Cut the largest square out of a photo's middle: RGB pixels, shape ``(1, size, size, 3)``."""
+    image = photo.read()
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))[None]
 
 
 @contextmanager
