@@ -13,7 +13,6 @@ from torch import nn
 
 from captum_vit import Adapter, PatchGrid, Preprocessing, Site, feed_forward, hookimpl
 from captum_vit.errors import UnsupportedModelError
-from captum_vit.probes.layout import Layout
 from captum_vit_adapters.attention import attention_of
 
 
@@ -137,9 +136,7 @@ class OriginalSwin(OriginalCode):
         grid = self.grid(model)
         for i, layer in enumerate(model.layers):
             for j, block in enumerate(layer.blocks):
-                windows = Layout.windows(2 * (block.window_size,), 2 * (block.shift_size,))
-                attention = attention_of(getattr(block, "attn", None), layout=windows)
-                yield feed_forward(f"layers.{i}.blocks.{j}", reads=self.reads(block), grid=grid, attention=attention)
+                yield feed_forward(f"layers.{i}.blocks.{j}", reads=self.reads(block), grid=grid)
             grid = grid.then(2, 2)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from captum_vit import Adapter, Attention, PatchGrid, Site, feed_forward, hookimpl
 from captum_vit.errors import UnsupportedModelError
+from captum_vit.probes.layout import Layout
 from captum_vit_adapters.attention import attention_of
 from captum_vit_adapters.from_transformers import FromTransformers, blocks, inside, of, second_linear
 
@@ -161,8 +162,13 @@ def hidden(name: str, block: nn.Module) -> dict[str, Any]:
 
 
 def attention(block: nn.Module) -> Attention | str | None:
-    """Where a block's queries, keys and values are."""
-    return attention_of(next((module for path in ATTENTION if (module := inside(block, path)) is not None), None))
+    """Where a block's queries, keys and values are: in windows, where it has them (ViTDet, SAM)."""
+    module = next((module for path in ATTENTION if (module := inside(block, path)) is not None), None)
+    if inside(block, "message_attn") is not None:
+        return "a token that stands for its frame in a video goes through attention with the others"
+    side = getattr(block, "window_size", 0)
+    windows = Layout("(b y x) h w c -> b c (y h) (x w)", (("h", side), ("w", side)), filled=True) if side else None
+    return attention_of(module, layout=windows)
 
 
 def tokens(stem: nn.Module, names: tuple[str, ...]) -> int:
