@@ -9,6 +9,8 @@ from captum_vit import moved
 
 if TYPE_CHECKING:
     from captum_vit import attribution, errors, plots, testing
+    from captum_vit.atlas.making import make_atlas
+    from captum_vit.atlas.reader import Atlas, open_atlas
     from captum_vit.attribution import attribute
     from captum_vit.cards import card
     from captum_vit.discovery.draft import draft
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdaptedModel",
     "Adapter",
+    "Atlas",
     "Attention",
     "Channels",
     "LoadedModel",
@@ -53,7 +56,9 @@ __all__ = [
     "hookimpl",
     "load",
     "load_model",
+    "make_atlas",
     "objectives",
+    "open_atlas",
     "plots",
     "recipes",
     "render",
@@ -69,6 +74,7 @@ __all__ = [
 _HOMES = {
     "AdaptedModel": "probes.adapted",
     "Adapter": "probes.adapter",
+    "Atlas": "atlas.reader",
     "Attention": "probes.attention",
     "Channels": "probes.attention",
     "LoadedModel": "probes.source",
@@ -86,6 +92,8 @@ _HOMES = {
     "hookimpl": "probes.adapter",
     "load": "models",
     "load_model": "loading.build",
+    "make_atlas": "atlas.making",
+    "open_atlas": "atlas.reader",
     "render": "optvis.rendering",
     "render_vis": "optvis.lucent",
     "restore": "probes.adapting",

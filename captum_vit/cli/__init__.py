@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from captum_vit.cli.atlas import atlas
 from captum_vit.cli.attribute import attribute
 from captum_vit.cli.card import card
 from captum_vit.cli.console import Commands
@@ -60,6 +61,7 @@ for command, example in (
     (patch_map, "captum-vit patch-map deit_micro blocks.4:307 photos/ --out maps/"),
     (attribute, "captum-vit attribute deit_micro blocks.4:307 cat.jpg --method occlusion --out maps/"),
     (top_images, "captum-vit top-images deit_small_patch16_224 --images photos/ -k 10 --out top.safetensors"),
+    (atlas, "captum-vit atlas deit_small_patch16_224 --images photos/ --sites blocks.8 --out atlas/"),
     (sites, "captum-vit sites swin_tiny_patch4_window7_224"),
     (adapters, "captum-vit adapters"),
     (draft, "captum-vit draft tnt_s_patch16_224 --out captum_vit_tnt.py"),

@@ -95,6 +95,13 @@ def find_images(places: Sequence[str | Path]) -> tuple[Path, ...]:
     return images
 
 
+def image_suffixes() -> frozenset[str]:
+    """Suffixes of the formats that Pillow reads, in small letters, with the dot."""
+    decoded = Image.registered_extensions()  # which loads the decoders
+    own = {suffix for suffix, kind in decoded.items() if kind in Image.OPEN.keys() - _NOT_DECODED}
+    return frozenset(own | {".mpo"})  # several JPEGs in one, of which the first is read
+
+
 def read_list(path: str | Path) -> tuple[Path, ...]:
     """Image files named in a text file, one a line, relative to the text file's folder; empty lines count for nothing.
 
@@ -119,10 +126,7 @@ def read_list(path: str | Path) -> tuple[Path, ...]:
 
 def _walk(top: Path) -> Iterator[tuple[Path, str | None]]:
     """Files in a folder and below, each with the reason to leave it out, or None for an image."""
-    suffixes = {
-        suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN.keys() - _NOT_DECODED
-    }
-    suffixes.add(".mpo")  # several JPEGs in one, of which the first is read
+    suffixes = image_suffixes()
     ways: Counter[tuple[int, int]] = Counter()
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(top, frozenset())]
     while waiting:

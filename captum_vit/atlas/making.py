@@ -1,0 +1,231 @@
+"""Making an atlas: what is missing is done, by whichever engine, and the table and the page follow from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import Unpack
+
+from captum_vit.atlas.engines.engine import Crew, Engine, Progress
+from captum_vit.atlas.engines.here import ThisProcess
+from captum_vit.atlas.images import FILE as LIST
+from captum_vit.atlas.images import ImageList
+from captum_vit.atlas.manifest import Manifest, merged_ranking
+from captum_vit.atlas.pieces import Piece, RankingPiece, is_done
+from captum_vit.atlas.ranking import merge
+from captum_vit.atlas.reader import Atlas, open_atlas
+from captum_vit.atlas.settings import AtlasSettings, propose
+from captum_vit.atlas.source import MadeModel, NamedModel, as_source
+from captum_vit.atlas.table import write_neurons
+from captum_vit.atlas.tables import arrow
+from captum_vit.atlas.worker import Job
+from captum_vit.errors import AtlasError
+from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.probes.devices import AUTO, find_device
+from captum_vit.probes.selection import select_neurons
+from captum_vit.progress import progress_bar
+from captum_vit.storage.files import check_folder, replacing
+
+FAILURES = "failures"
+
+
+@dataclass(frozen=True)
+class Undertaking:
+    """An atlas that is to be made, or to go on.
+
+    Attributes
+    ----------
+    folder
+        Where.
+    manifest
+        What is to be in it.
+    images
+        The images on this machine.
+    job
+        What workers are told.
+    vit
+        The model, on the CPU.
+    """
+
+    folder: Path
+    manifest: Manifest
+    images: ImageList
+    job: Job
+    vit: AdaptedModel = field(repr=False)
+
+    @property
+    def missing(self) -> list[Piece]:
+        """The pieces that are not done."""
+        ranked = {by for by in self.manifest.rankings if (self.folder / merged_ranking(by)).exists()}
+        return [
+            piece
+            for piece in self.manifest.pieces()
+            if not (isinstance(piece, RankingPiece) and piece.by in ranked) and not is_done(self.folder, piece)
+        ]
+
+
+def make_atlas(
+    folder: str | Path,
+    model: str | NamedModel | MadeModel | Callable[[], AdaptedModel],
+    images: Sequence[str | Path] | None = None,
+    *,
+    neurons: Sequence[str] | None = None,
+    engine: Engine | None = None,
+    device: str = AUTO,
+    progress: bool = True,
+    **settings: Unpack[AtlasSettings],
+) -> Atlas:
+    """Make an atlas of a model's neurons, or go on with one.
+
+    What is in the folder is kept: an interrupted call goes on where it was, and other neurons are added to those that
+    are there. Files are the same whichever engine makes them, and whatever dies on the way.
+
+    Parameters
+    ----------
+    folder
+        Where to make it.
+    model
+        A model's name, as :func:`captum_vit.load_model` takes it, or a function of a module, which gives an adapted
+        model.
+    images
+        Folders, archives (``.tar``), lists (``.txt``) and image files; the photos that come with the package when not
+        given. An atlas that goes on needs them again, from wherever they are now.
+    neurons
+        Which, as ``"SITE:UNIT"``, ``"SITE:0-63"``, ``"SITE:all"`` or ``"SITE:random:16"``; all when not given.
+    engine
+        Who does the work; this process when not given.
+    device
+        Where to compute, ``"auto"``, ``"cpu"``, ``"cuda"`` ...
+    progress
+        Whether to show progress bars with the time left.
+    **settings
+        What is not said is as it is in the folder, or else: ``k`` photos of each neuron, 10; ``reduction`` of
+        activations over the patches, ``"mean"``; ``relevance``, whether photos are ranked by relevance too, no;
+        ``recipe``, ``steps``, ``size``, ``seed``, ``dtype`` of renders as for :func:`captum_vit.render`; ``threads`` of
+        a worker on a CPU, 1; ``batch_size``, neurons rendered at a time, 8 on a CPU; ``units_a_piece``, 64, and
+        ``images_a_piece``, neurons and images in a piece of work.
+
+    Returns
+    -------
+    Atlas
+        What was made.
+
+    Raises
+    ------
+    AtlasError
+        The folder holds another atlas, or of other photos or settings; a photo is gone; nothing can be done.
+    AddressError, ImageError, ModelNameError, PlanError, RankingError, RecipeError, WeightsError
+        Something that was asked for means nothing.
+    OutputError
+        A file cannot be written.
+    """
+    undertaking = undertake(folder, model, images, neurons=neurons, device=device, settings=settings)
+    return carry_out(undertaking, engine or ThisProcess(), progress=progress)
+
+
+def undertake(
+    folder: str | Path,
+    model: str | NamedModel | MadeModel | Callable[[], AdaptedModel],
+    images: Sequence[str | Path] | None,
+    *,
+    neurons: Sequence[str] | None,
+    device: str,
+    settings: AtlasSettings,
+) -> Undertaking:
+    """What :func:`make_atlas` would do: checked, and nothing written. Parameters and errors are those."""
+    arrow()
+    folder, source = Path(folder), as_source(model)
+    found = Manifest.load(folder) if folder.is_dir() and any(folder.iterdir()) else None
+    listed = ImageList.of(images)
+    place = find_device(device)
+    vit = source()
+    asked = propose(vit, source, listed, place.device.type, settings, found)
+    if found is not None:
+        found.check_goes_on(asked, folder)
+    chosen = [f"{site.name}:all" for site in vit.sites] if neurons is None else neurons
+    manifest = (found or asked).with_neurons(select_neurons(vit, chosen, asked.plan["seed"]))
+    recipe = settings.get("recipe") or manifest.plan["recipe"]
+    job = Job(folder.absolute(), source, str(place.device), tuple(map(Path.absolute, listed.places)), recipe)
+    return Undertaking(folder, manifest, listed, job, vit)
+
+
+def carry_out(undertaking: Undertaking, engine: Engine, *, progress: bool = True) -> Atlas:
+    """Do what is missing of an atlas.
+
+    Raises
+    ------
+    AtlasError, OutputError
+        As for :func:`make_atlas`.
+    """
+    folder, manifest = undertaking.folder, undertaking.manifest
+    check_folder(folder)
+    _clear(folder)
+    if not (folder / LIST).exists():
+        undertaking.images.save(folder)
+    manifest.save(folder)
+    missing = undertaking.missing
+    if missing:
+        with engine.crew(undertaking.job, undertaking.vit) as crew:
+            _do(folder, crew, manifest, missing, progress)
+    write_neurons(folder, manifest, {})
+    _clear(folder)
+    return open_atlas(folder)
+
+
+def _do(folder: Path, crew: Crew, manifest: Manifest, missing: list[Piece], progress: bool) -> None:
+    rankings = set(manifest.ranking_pieces())
+    _phase("Ranking", folder, crew, [piece for piece in missing if piece in rankings], progress)
+    ranked = True
+    for by in manifest.rankings:
+        merged = folder / merged_ranking(by)
+        if merged.exists() or all(is_done(folder, piece) for piece in rankings if piece.by == by):
+            merge(folder, manifest, by)
+        ranked &= merged.exists()
+    photos = set(manifest.photo_pieces()) if ranked else set()
+    _phase("Mapping photos", folder, crew, [piece for piece in missing if piece in photos], progress)
+    renders = set(manifest.render_pieces())
+    _phase("Rendering", folder, crew, [piece for piece in missing if piece in renders], progress)
+    if not ranked:
+        raise AtlasError(
+            f"the ranking is not whole, as pieces of it failed, which {folder / FAILURES} tells about; the renders are "
+            "there, and the same command tries the rest again"
+        )
+
+
+def _phase(title: str, folder: Path, crew: Crew, pieces: Iterable[Piece], progress: bool) -> None:
+    pieces = list(pieces)
+    if not pieces:
+        return
+    with progress_bar(title, sum(piece.amount for piece in pieces), disable=not progress) as advance:
+
+        def tell(told: Progress) -> None:
+            advance(told.amount)
+            if told.settled:
+                _note(folder, told)
+
+        crew.do(pieces, tell)
+
+
+def _note(folder: Path, told: Progress) -> None:
+    """Keep why a piece failed, or forget why it once did."""
+    path = folder / FAILURES / f"{told.piece.name.replace('/', '-')}.json"
+    if told.error is None:
+        path.unlink(missing_ok=True)
+        return
+    check_folder(path.parent)
+    content: dict[str, Any] = {"piece": told.piece.name, "error": told.error}
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _clear(folder: Path) -> None:
+    """Take away what workers that were killed had begun to write, and a folder of failures without any."""
+    for path in folder.rglob(".*.partial*"):
+        path.unlink(missing_ok=True)
+    failures = folder / FAILURES
+    if failures.is_dir() and not any(failures.iterdir()):
+        failures.rmdir()

@@ -1,0 +1,143 @@
+"""What cards show of photos: a piece of their thumbnails, and of the maps of the neurons that they excite most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_vit.atlas.images import read_entries
+from captum_vit.atlas.pieces import PhotoPiece, units_of
+from captum_vit.atlas.ranking import ranked_positions, ranked_sha256
+from captum_vit.atlas.reading import check_unchanged
+from captum_vit.atlas.sheets import as_tile, write_sheet
+from captum_vit.atlas.tables import writing
+from captum_vit.atlas.worker import Advance, Worker
+from captum_vit.errors import AtlasError
+from captum_vit.probes.grid import Size
+from captum_vit.storage.files import check_folder
+
+# The columns of a piece's file, a row for each map.
+KINDS = {
+    "by": "dictionary:string",
+    "site": "dictionary:string",
+    "unit": "int32",
+    "rank": "int16",
+    "image": "int64",
+    "sheet": "int32",
+    "tile": "int32",
+    "low": "float32",
+    "high": "float32",
+    "map": "binary",
+}
+
+
+@dataclass(frozen=True)
+class _Best:
+    """Of the units of a site, those that have some of a piece's images among their best: an entry for each map."""
+
+    by: str
+    site: str
+    unit: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    image: NDArray[np.int64]
+
+
+def show(worker: Worker, piece: PhotoPiece, advance: Advance) -> None:
+    """Do a piece of the photos: one pass over those of its images that are among the best of a neuron of the part."""
+    pictures, batch_size = worker.manifest.pictures, worker.manifest.work.images_a_batch
+    best = list(_best(worker, piece))
+    used = sorted({image for each in best for image in each.image.tolist()})
+    known = ranked_sha256(worker.folder, worker.manifest, piece.first, piece.last)
+    entries = read_entries(worker.folder, piece.first, piece.last) if used else []
+    entries = [entries[image - piece.first] for image in used]
+    path = worker.folder / piece.last_file
+    check_folder(path.parent)
+    tiles: list[NDArray[np.uint8]] = []
+    sheets = 0
+    # The table comes last: where it is, the piece is done.
+    with writing(path, KINDS) as write:
+        for batch in worker.photos.batches(entries, batch_size):
+            if batch.pixels is None or batch.skipped:
+                raise AtlasError(f"a photo that was ranked cannot be read any more: {batch.skipped[0]}")
+            images = [used[number] for number in batch.numbers]
+            for image, (name, sha256) in zip(images, batch.sources, strict=True):
+                check_unchanged((name, known[image]), (name, sha256))
+            for rows in _maps(worker, best, images, batch.pixels):
+                place = np.searchsorted(used, rows["image"])
+                write({**rows, "sheet": place // pictures.tiles, "tile": place % pictures.tiles})
+            for pixels in batch.pixels.permute(0, 2, 3, 1).numpy():
+                tiles.append(as_tile(pixels, pictures.photo_size))
+            while len(tiles) >= pictures.tiles:
+                sheet = worker.folder / piece.sheet(sheets)
+                write_sheet(sheet, tiles[: pictures.tiles], pictures.photo_columns, pictures.photo_quality)
+                tiles, sheets = tiles[pictures.tiles :], sheets + 1
+        if tiles:
+            sheet = worker.folder / piece.sheet(sheets)
+            write_sheet(sheet, tiles, pictures.photo_columns, pictures.photo_quality)
+    advance(piece.amount)
+
+
+def _best(worker: Worker, piece: PhotoPiece) -> Iterator[_Best]:
+    part = worker.manifest.parts[piece.part]
+    for by in worker.manifest.rankings:
+        for site, positions in ranked_positions(worker.folder, by, list(part)).items():
+            units = np.array([unit for runs in part[site] for unit in units_of(runs)])
+            ranked = positions[units]
+            row, rank = ((ranked >= piece.first) & (ranked <= piece.last)).nonzero()
+            if len(row):
+                yield _Best(by, site, units[row], rank, ranked[row, rank])
+
+
+@torch.no_grad()
+def _maps(worker: Worker, best: list[_Best], images: list[int], pixels: Tensor) -> Iterator[dict[str, Any]]:
+    """Rows of the table for a batch of images, pixels in [0, 1], ``(B, 3, H, W)``."""
+    vit = worker.vit
+    place_of = {image: place for place, image in enumerate(images)}
+    sites = dict.fromkeys(each.site for each in best)
+    with vit.collect(list(sites)) as maps:
+        vit(vit.preprocessing.normalize(pixels.to(vit.device, vit.dtype)))
+    for each in best:
+        here = np.isin(each.image, images).nonzero()[0]
+        if not len(here):
+            continue
+        rows = torch.tensor([place_of[image] for image in each.image[here].tolist()])
+        values = maps[each.site][rows, torch.from_numpy(each.unit[here])].float()
+        low, high, levels = quantized(values.cpu().numpy())
+        yield {
+            "by": [each.by] * len(here),
+            "site": [each.site] * len(here),
+            "unit": each.unit[here],
+            "rank": each.rank[here],
+            "image": each.image[here],
+            "low": low,
+            "high": high,
+            "map": [level.tobytes() for level in levels],
+        }
+
+
+def quantized(maps: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
+    """Maps ``(N, rows, columns)`` in 256 levels between the smallest and the largest value of each.
+
+    Returns
+    -------
+    low, high
+        The values of levels 0 and 255, ``(N,)``.
+    levels
+        Shape ``(N, rows, columns)``.
+    """
+    low, high = maps.min(axis=(1, 2)), maps.max(axis=(1, 2))
+    span = np.where(high > low, high - low, 1).astype(np.float32)
+    levels = (maps - low[:, None, None]) / span[:, None, None] * np.float32(255)
+    return low, high, np.nan_to_num(levels).round().astype(np.uint8)
+
+
+def restored(levels: bytes, low: float, high: float, grid: Size) -> NDArray[np.float32]:
+    """The inverse of :func:`quantized` for one map, ``(rows, columns)``, to a 256th of its range."""
+    shares = np.frombuffer(levels, dtype=np.uint8).reshape(grid).astype(np.float32) / 255
+    return np.asarray(low + shares * (high - low), dtype=np.float32)

@@ -1,0 +1,100 @@
+"""Rankings: a piece of them over some images, and the exact ranking over all that the pieces give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from captum_vit.atlas.images import read_entries
+from captum_vit.atlas.manifest import Manifest, merged_ranking
+from captum_vit.atlas.pieces import RankingPiece
+from captum_vit.atlas.worker import Advance, Worker
+from captum_vit.ranking.measure import ACTIVATION, find_reduction
+from captum_vit.ranking.ranker import Ranker
+from captum_vit.ranking.result import TopImages
+from captum_vit.ranking.topk import UnitRanking
+from captum_vit.storage.files import check_folder
+
+
+def rank(worker: Worker, piece: RankingPiece, advance: Advance) -> None:
+    """Do a piece of a ranking: one pass over its images for all sites of the model."""
+    manifest, vit = worker.manifest, worker.vit
+    reduction = manifest.rankings[piece.by]
+    empty = {
+        site.name: UnitRanking.empty(site.units, manifest.k, with_patches=reduction == "max") for site in manifest.sites
+    }
+    ranker = Ranker(vit, find_reduction(reduction, piece.by), empty, by=piece.by)
+    entries = read_entries(worker.folder, piece.first, piece.last)
+    sources: dict[int, tuple[str, str]] = {}
+    skipped: list[str] = []
+    for batch in worker.photos.batches(entries, manifest.work.images_a_batch):
+        if batch.pixels is not None:
+            ranker.add(vit.preprocessing.normalize(batch.pixels), batch.numbers)
+        sources.update(zip(batch.numbers, batch.sources, strict=True))
+        skipped += batch.skipped
+        advance(len(batch.numbers) + len(batch.skipped))
+    ranking = TopImages(
+        k=manifest.k,
+        reduction=reduction,
+        images=len(sources),
+        positions=len(entries),
+        skipped=tuple(skipped),
+        settings=_settings(manifest, piece.by),
+        units=ranker.units(),
+        sources=sources,
+    )
+    path = worker.folder / piece.last_file
+    check_folder(path.parent)
+    ranking.save(path)
+
+
+def merge(folder: Path, manifest: Manifest, by: str) -> None:
+    """Make the ranking over all images from its pieces, which are then not needed any more.
+
+    Raises
+    ------
+    OutputError
+        A file cannot be written.
+    RankingFileError
+        A piece is missing or damaged.
+    """
+    merged = folder / merged_ranking(by)
+    pieces = [folder / piece.last_file for piece in manifest.ranking_pieces() if piece.by == by]
+    if not merged.exists():
+        ranking = TopImages.load(pieces[0])
+        for path in pieces[1:]:
+            ranking = ranking.merge(TopImages.load(path))
+        ranking.save(merged)
+    for path in pieces:
+        path.unlink(missing_ok=True)
+
+
+def ranked_positions(folder: Path, by: str, sites: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Of the ranking over all images, which are the best of each unit, ``(units, k)``; -1 where there are fewer."""
+    with safe_open(folder / merged_ranking(by), framework="numpy") as file:
+        return {site: file.get_tensor(f"{site}/positions") for site in sites}
+
+
+def ranked_sha256(folder: Path, manifest: Manifest, first: int, last: int) -> dict[int, str]:
+    """SHA-256 of those images of a range that are in a ranking, by their positions."""
+    found: dict[int, str] = {}
+    for by in manifest.rankings:
+        with safe_open(folder / merged_ranking(by), framework="numpy") as file:
+            positions, digests = file.get_tensor("sources/positions"), file.get_tensor("sources/sha256")
+        here = ((positions >= first) & (positions <= last)).nonzero()[0]
+        digests = digests.reshape(-1, 32)
+        found |= {int(positions[place]): digests[place].tobytes().hex() for place in here}
+    return found
+
+
+def _settings(manifest: Manifest, by: str) -> dict[str, Any]:
+    """What :func:`captum_vit.top_images` records of the model, so that cards take the ranking too."""
+    model: Mapping[str, Any] = manifest.model
+    settings = {name: model[name] for name in ("model", "weights_sha256", "size", "mean", "std", "origin")}
+    settings["versions"] = {name: manifest.renders["versions"][name] for name in ("captum-vit", "timm", "torch")}
+    return settings if by == ACTIVATION else {**settings, "by": by}

@@ -1,0 +1,75 @@
+"""Renders: a piece of them, some units of one site, as a sheet of tiles and a file of records."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from captum_vit.atlas.pieces import RenderPiece
+from captum_vit.atlas.sheets import as_tile, write_sheet
+from captum_vit.atlas.worker import Advance, Worker
+from captum_vit.optvis.rendering import render_batches
+from captum_vit.optvis.results import Render
+from captum_vit.storage.files import check_folder, replacing
+
+# Of the history of a render, at most so many steps are kept, evenly spread.
+_KEPT_STEPS = 32
+
+
+def render(worker: Worker, piece: RenderPiece, advance: Advance) -> None:
+    """Do a piece of the renders."""
+    pictures, batch_size = worker.manifest.pictures, worker.manifest.work.units_a_batch
+    addresses = [f"{piece.site}:{unit}" for unit in piece.units]
+    tiles, records = {}, {}
+    # The piece is counted in neurons, and a contending recipe's steps may be fewer than the plan's.
+    progress = _Steps(worker.plan.steps, advance)
+    for batch in render_batches(worker.vit, addresses, worker.plan, batch_size=batch_size, on_step=progress):
+        for place, made in batch.items():
+            tiles[place] = as_tile(made.image, pictures.render_size)
+            records[place] = _record(piece.units[place], made)
+    check_folder((worker.folder / piece.sheet).parent)
+    places = range(len(addresses))
+    in_order = [tiles[place] for place in places]
+    write_sheet(worker.folder / piece.sheet, in_order, worker.manifest.work.render_columns, pictures.render_quality)
+    content = {
+        "site": piece.site,
+        "made_with": {name: worker.plan.settings[name] for name in ("device", "versions")},
+        "neurons": [records[place] for place in places],
+    }
+    # The records come last: where they are, the piece is done.
+    with replacing(worker.folder / piece.last_file) as partial:
+        partial.write_text(json.dumps(content), encoding="utf-8")
+
+
+class _Steps:
+    """Counts steps of neurons until they make whole neurons."""
+
+    def __init__(self, steps: int, advance: Advance) -> None:
+        self._steps, self._advance, self._taken = steps, advance, 0
+
+    def __call__(self, neurons: int) -> None:
+        before = self._taken // self._steps
+        self._taken += neurons
+        if more := self._taken // self._steps - before:
+            self._advance(more)
+
+
+def _record(unit: int, made: Render) -> dict[str, Any]:
+    """What is known of a render beside its pixels; numbers in seven digits, as single precision has."""
+    stride = -(-len(made.history) // _KEPT_STEPS)
+    return {
+        "unit": unit,
+        "activation": _number(made.activation, 7),
+        "start": _number(made.start, 7),
+        "worst": _number(made.worst, 7),
+        "made_by": made.made_by,
+        "problem": made.problem,
+        "history_stride": stride,
+        "history": [_number(float(value), 4) for value in made.history[::stride]],
+    }
+
+
+def _number(value: float, digits: int) -> float | None:
+    """A number as JSON holds it: None where it is not finite."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
