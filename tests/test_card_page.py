@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from browsing import Visit, contrast, focused, running_browser
+from photos import SIX_PHOTOS
+from playwright.sync_api import Browser, Page, expect
 
 import captum_vit
 from captum_vit.cards.card import Card, neuron_cards
 from captum_vit.cards.page import write_page
 from captum_vit.errors import CardError
-from captum_vit.models import default_photos
-
-# Slow machines are no failure: everything is waited for, and nothing here is about time.
-PATIENCE = 120_000  # milliseconds
-expect.set_options(timeout=PATIENCE)
 
 ADDRESSES = ("blocks.3:42", "blocks.3:182", "blocks.4:42", "blocks.4:307", "blocks.4:308")
 
@@ -29,7 +24,7 @@ ADDRESSES = ("blocks.3:42", "blocks.3:182", "blocks.4:42", "blocks.4:307", "bloc
 @pytest.fixture(scope="module")
 def cards() -> tuple[Card, ...]:
     with captum_vit.adapt(captum_vit.load("deit_micro")) as vit:
-        return neuron_cards(vit, ADDRESSES, default_photos(), steps=2, model="deit_micro", progress=False)
+        return neuron_cards(vit, ADDRESSES, SIX_PHOTOS, steps=2, model="deit_micro", progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -41,29 +36,7 @@ def file(cards, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        reason = "no Chromium or Chrome on this machine; on Debian, apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"], timeout=PATIENCE)
-        yield running
-        running.close()
-
-
-class Visit:
-    """A page opened from its file, with all that the browser said about it and asked for."""
-
-    def __init__(self, browser: Browser, file: Path, **settings) -> None:
-        self.context = browser.new_context(**settings)
-        self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(PATIENCE)
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(file.as_uri())
+    yield from running_browser()
 
 
 @pytest.fixture
@@ -120,10 +93,6 @@ def test_the_small_print_repeats_the_card(visit):
     article = visit.page.get_by_role("article", name="blocks.4:307")
     for fact in ("deit_micro", "2 steps of recipe steady, seed 0", "best 4 of 6 images", "mean over 8×8 patches"):
         expect(article).to_contain_text(fact)
-
-
-def focused(page: Page) -> Locator:
-    return page.locator(":focus")
 
 
 def test_the_keyboard_alone_filters_by_site_and_address_and_shows_all_again(visit):
@@ -213,24 +182,6 @@ def test_without_scripts_all_cards_are_there_and_no_filter_pretends_to_work(brow
     assert shown(visit.page) == list(ADDRESSES)
     expect(visit.page.locator("form")).to_be_hidden()
     visit.context.close()
-
-
-def contrast(page: Page, selector: str) -> float:
-    """Contrast of an element's text on its background, as WCAG 2 defines it."""
-    return page.locator(selector).first.evaluate(
-        """element => {
-            const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
-            const luminance = colour => numbers(colour).slice(0, 3).map(value => value / 255)
-                .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
-                .reduce((sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0);
-            let below = element;
-            while (numbers(getComputedStyle(below).backgroundColor)[3] === 0) below = below.parentElement;
-            const style = getComputedStyle(element);
-            const text = element instanceof SVGElement ? style.fill : style.color;
-            const [dark, light] = [text, getComputedStyle(below).backgroundColor].map(luminance).sort((a, b) => a - b);
-            return (light + 0.05) / (dark + 0.05);
-        }"""
-    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

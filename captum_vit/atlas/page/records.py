@@ -85,9 +85,9 @@ class Neurons:
     agreement
         How well the render's photos and others agree, in [0, 1], where that was measured.
     word, word_score
-        The nearest word above the threshold, None or "" where there is none; nothing at all where words were not sought.
+        The nearest word above the threshold, None or "" where there is none; no column where words were not sought.
     top_class
-        The class that most of its photos are of; nothing at all where images have no labels.
+        The class that most of its photos are of; no column where images have no labels.
     """
 
     site: NDArray[np.integer]
