@@ -42,7 +42,7 @@ def attribute(
     from captum_vit.storage.files import check_folder
 
     # Everything that can be wrong with the question comes before weights are fetched.
-    choice = ModelChoice(model, checkpoint, random_weights, seed, device)
+    choice = ModelChoice(model, checkpoint, random_weights, seed, device).naming([neuron])
     options = options_of(method)
     photos = find_images(images)
     with choice.sketch() as sketch:

@@ -81,7 +81,7 @@ def gallery(
     from captum_vit.plots import save_figure
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
-    choice = ModelChoice(model, checkpoint, random_weights, seed, device)
+    choice = ModelChoice(model, checkpoint, random_weights, seed, device).naming(neurons)
     how = PlanChoice(recipe, steps, size, dtype).checked()
     photos = find_photos(images, top)
     addresses = find_neurons(choice, neurons, _through_depth)

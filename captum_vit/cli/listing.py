@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import warnings
+from typing import Annotated
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
+from captum_vit.cli import words
 from captum_vit.cli.console import stdout
 from captum_vit.cli.model import DEFAULT_MODEL, Model, ModelChoice
+from captum_vit.probes.kinds import FEED_FORWARD, KINDS
 
 
 def sites(
     model: Model = DEFAULT_MODEL,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            callback=words.kinds,
+            help=f"Kind of site: {', '.join(KINDS)}, or all; may be repeated. Without it, {FEED_FORWARD}, the hidden "
+            "activations of feed-forward blocks.",
+        ),
+    ] = None,
 ) -> None:
     """List a model's sites, the places where its neurons are; takes no weights."""
-    with ModelChoice(model).sketch() as vit:
+    with ModelChoice(model, kinds=tuple(kinds or [FEED_FORWARD])).sketch() as vit:
         height, width = vit.preprocessing.size
         table = Table(
             title=f"{escape(model)}: family {vit.family}, {len(vit.sites)} sites, {height}×{width} pixels",

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +19,7 @@ from captum_vit.cli.console import stderr
 from captum_vit.errors import PreprocessingWarning
 from captum_vit.loading.names import canonical
 from captum_vit.probes.devices import AUTO, Place, find_device
+from captum_vit.probes.kinds import FEED_FORWARD, kind_named
 from captum_vit.storage.marks import file_name
 
 # Whatever takes seconds to import (torch, timm, Lucent, matplotlib) is imported in the function that needs it.
@@ -62,6 +63,12 @@ class ModelChoice:
     random_weights: bool = False
     seed: int = 0
     device: str = AUTO
+    kinds: tuple[str, ...] = (FEED_FORWARD,)
+
+    def naming(self, neurons: Sequence[str] | None) -> ModelChoice:
+        """The choice with the kinds of sites that neurons or sites are of, as their names tell."""
+        named = dict.fromkeys(kind_named(neuron.partition(":")[0].strip()) for neuron in neurons or ())
+        return replace(self, kinds=tuple(named) or self.kinds)
 
     @cached_property
     def place(self) -> Place:
@@ -93,7 +100,7 @@ class ModelChoice:
         _ = self.place  # one that is not there is wrong, too
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PreprocessingWarning)  # told of the model with its weights
-            vit = adapted(sketch(self.name))
+            vit = adapted(sketch(self.name), self.kinds)
         with vit:
             yield vit
 
@@ -108,7 +115,7 @@ class ModelChoice:
             loaded = build(self.name, self.checkpoint, self.random_weights, self.seed)
             loaded.model.to(self.place.device)
         stderr().print(f"Computing on {escape(self.place.words)}.", soft_wrap=True)
-        with adapted(loaded) as vit, use_threads(1 if self.name in available() else None):
+        with adapted(loaded, self.kinds) as vit, use_threads(1 if self.name in available() else None):
             yield vit
 
 

@@ -32,7 +32,7 @@ def patch_map(
     from captum_vit.storage.files import check_folder
 
     # Everything that can be wrong with the question comes before weights are fetched.
-    choice = ModelChoice(model, checkpoint, random_weights, seed, device)
+    choice = ModelChoice(model, checkpoint, random_weights, seed, device).naming([neuron])
     photos = find_images(images)
     with choice.sketch() as sketch:
         site, unit = sketch.address(neuron)

@@ -39,7 +39,7 @@ def render(
     from captum_vit.storage.files import check_folder, shown
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
-    choice = ModelChoice(model, checkpoint, random_weights, seed, device)
+    choice = ModelChoice(model, checkpoint, random_weights, seed, device).naming(neurons)
     how = PlanChoice(recipe, steps, size, dtype, start).checked()
     addresses = find_neurons(choice, neurons)
     check_folder(out)

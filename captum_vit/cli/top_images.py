@@ -69,7 +69,7 @@ def top_images(
     from captum_vit.ranking.search import top_images as rank
 
     # Everything that can be wrong with the question comes before weights are fetched and images read.
-    choice = ModelChoice(model, checkpoint, random_weights, seed, device)
+    choice = ModelChoice(model, checkpoint, random_weights, seed, device).naming(sites)
     files = [
         file for place in images for file in (read_list(place) if place.suffix == ".txt" else find_images([place]))
     ]

@@ -15,6 +15,7 @@ from captum_vit.errors import PlanError, RankingError, RecipeError
 from captum_vit.loading.names import SCHEMES, check_scheme, split
 from captum_vit.probes.devices import check_device
 from captum_vit.probes.hookspecs import GROUP, OWN_DISTRIBUTION
+from captum_vit.probes.kinds import kinds_of
 from captum_vit.storage.files import check_output
 
 # What the modules that do the work have by these names; they import torch, and tests compare the two.
@@ -72,6 +73,11 @@ def measure(by: str) -> str:
             f"one of {', '.join(TARGETS)}"
         )
     return by
+
+
+def kinds(names: list[str] | None) -> list[str] | None:
+    """Kinds of sites."""
+    return list(kinds_of(names)) if names else names
 
 
 def output(*suffixes: str) -> Callable[[Path | None], Path | None]:

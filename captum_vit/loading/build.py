@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from captum_vit.checks import briefly, shortly
 from captum_vit.errors import CaptumViTError, ModelNameError, WeightsError
 from captum_vit.loading.checkpoint import fitted, read_checkpoint
 from captum_vit.loading.names import canonical, check_scheme, split
+from captum_vit.probes.kinds import FEED_FORWARD
 from captum_vit.probes.plugins import registry
 from captum_vit.probes.source import LoadedModel, ModelSource
 
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
 
 def load_model(
-    name: str, *, checkpoint: str | Path | None = None, random_weights: bool = False, seed: int = 0
+    name: str,
+    *,
+    checkpoint: str | Path | None = None,
+    random_weights: bool = False,
+    seed: int = 0,
+    sites: str | Iterable[str] = FEED_FORWARD,
 ) -> AdaptedModel:
     """Load a model by name and adapt it: what the commands do with ``MODEL`` and ``--checkpoint``.
 
@@ -40,6 +46,9 @@ def load_model(
         Whether to initialize the weights at random instead.
     seed
         Of the random weights.
+    sites
+        Which kinds of sites it has, as :func:`captum_vit.adapt` takes them: ``"feed_forward"``, ``"attention"``,
+        ``"output"``, several, or ``"all"``.
 
     Returns
     -------
@@ -54,9 +63,9 @@ def load_model(
     WeightsError
         The weights cannot be had, or are not this model's.
     UnsupportedModelError
-        No adapter serves the model.
+        No adapter serves the model, or it has no sites of a kind.
     """
-    return adapted(build(name, checkpoint, random_weights, seed))
+    return adapted(build(name, checkpoint, random_weights, seed), sites)
 
 
 def build(name: str, checkpoint: str | Path | None = None, random_weights: bool = False, seed: int = 0) -> LoadedModel:
@@ -99,11 +108,11 @@ def sketch(name: str) -> LoadedModel:
     return loaded
 
 
-def adapted(loaded: LoadedModel) -> AdaptedModel:
-    """Adapt a model as its library says."""
+def adapted(loaded: LoadedModel, sites: str | Iterable[str] = FEED_FORWARD) -> AdaptedModel:
+    """Adapt a model as its library says, for some kinds of sites."""
     from captum_vit.probes.adapting import adapt
 
-    return adapt(loaded.model, preprocessing=loaded.preprocessing, output=loaded.output)
+    return adapt(loaded.model, preprocessing=loaded.preprocessing, output=loaded.output, sites=sites)
 
 
 def build_model(

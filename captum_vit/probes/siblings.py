@@ -9,7 +9,7 @@ from torch import nn
 
 from captum_vit.errors import UnsupportedModelError
 from captum_vit.probes.attention import Attention, Channels, width_written
-from captum_vit.probes.kinds import ATTENTION, FEED_FORWARD, OUTPUT, PARTS
+from captum_vit.probes.kinds import ATTENTION, FEED_FORWARD, OUTPUT, PARTS, kind_named
 from captum_vit.probes.site import Site
 
 
@@ -36,7 +36,6 @@ def sites_of(listed: Sequence[Site], kinds: Sequence[str], model_name: str, adap
         beside = {ATTENTION: _attention(site), FEED_FORWARD: [site], OUTPUT: _output(site)}
         for kind in (ATTENTION, FEED_FORWARD, OUTPUT):
             if kind in kinds:
-                # What an adapter lists itself (a ConvNet's ``.output``) is what it says under that name.
                 chosen |= {each.name: own.get(each.name, each) for each in beside[kind]}
     if ATTENTION in kinds and not any(site.kind == ATTENTION for site in chosen.values()):
         reasons = [site.attention for site in listed if isinstance(site.attention, str)]
@@ -77,7 +76,10 @@ def _attention(site: Site) -> Iterator[Site]:
 
 
 def _output(site: Site) -> Iterator[Site]:
-    """What a site's block makes of its hidden activation."""
+    """What a site's block makes of its hidden activation; a site that is called so itself, as ConvNets' are."""
+    if kind_named(site.name) == OUTPUT:
+        yield site
+        return
     module = site.reads if site.output is None else site.output
     if module is None or isinstance(module, str):
         return
