@@ -10,6 +10,7 @@ from captum_vit import moved
 if TYPE_CHECKING:
     from captum_vit import attribution, errors, plots, testing
     from captum_vit.atlas.making import make_atlas
+    from captum_vit.atlas.naming.neurons import name_neurons
     from captum_vit.atlas.reader import Atlas, open_atlas
     from captum_vit.attribution import attribute
     from captum_vit.cards import card
@@ -57,6 +58,7 @@ __all__ = [
     "load",
     "load_model",
     "make_atlas",
+    "name_neurons",
     "objectives",
     "open_atlas",
     "plots",
@@ -93,6 +95,7 @@ _HOMES = {
     "load": "models",
     "load_model": "loading.build",
     "make_atlas": "atlas.making",
+    "name_neurons": "atlas.naming.neurons",
     "open_atlas": "atlas.reader",
     "render": "optvis.rendering",
     "render_vis": "optvis.lucent",

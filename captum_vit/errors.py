@@ -103,6 +103,10 @@ class AtlasPageError(ArgumentError):
     """Records of an atlas that do not fit together, so that no page can be made of them."""
 
 
+class NamingError(ArgumentError):
+    """A CLIP that cannot be loaded, words that mean nothing, or too few photos to tell chance from."""
+
+
 class UnknownModelError(CaptumViTError, ValueError):
     """No embedded model has that name."""
 
