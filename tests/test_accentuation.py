@@ -11,6 +11,7 @@ import torch
 from families import SIX_FAMILIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from photos import SIX_PHOTOS
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -21,7 +22,6 @@ from captum_vit.cards.page import page_of
 from captum_vit.cards.photos import most_activating
 from captum_vit.cli import app
 from captum_vit.errors import PlanError
-from captum_vit.models import default_photos
 from captum_vit.optvis.folder import render_into
 from captum_vit.optvis.optimizers import Adam
 from captum_vit.optvis.parametrizations import Fourier, Phases, Pixels
@@ -29,7 +29,7 @@ from captum_vit.optvis.plan import RenderPlan
 from captum_vit.optvis.recipes import find_recipe
 from captum_vit.optvis.results import Render
 
-CAT = next(path for path in default_photos() if path.name == "cat.jpg")
+CAT = next(path for path in SIX_PHOTOS if path.name == "cat.jpg")
 STILL = replace(find_recipe("fourier"), name="still", optimizer=Adam(lr=1e-9), penalty=None)
 
 
@@ -88,7 +88,7 @@ def test_a_photo_that_cannot_be_read_is_refused(vit, start):
 def test_a_neuron_that_no_random_start_excites_is_accentuated_from_its_strongest_photo_and_every_card_says_so(vit):
     plan = RenderPlan.of(vit, recipe="fourier", steps=4)
     neurons = [f"{site.name}:{unit}" for site in vit.sites for unit in range(6)]
-    top = rank_photos(vit, neurons, default_photos(), k=2, progress=False)
+    top = rank_photos(vit, neurons, SIX_PHOTOS, k=2, progress=False)
     best = most_activating(vit, neurons, top, k=2, progress=False)
     renders = captum_vit.render(vit, neurons, plan=plan, progress=False)
     silenced = replace(renders, renders=tuple(replace(render, problem="silenced") for render in renders))

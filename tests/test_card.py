@@ -14,6 +14,7 @@ from families import SIX_FAMILIES, plain
 from figures import overlaps, shown, words
 from hypothesis import given
 from hypothesis import strategies as st
+from photos import SIX_PHOTOS
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
@@ -26,7 +27,6 @@ from captum_vit.cards.photos import Photo
 from captum_vit.data.crop import eval_crop
 from captum_vit.data.images import read_image
 from captum_vit.errors import AddressError, CardError, ImageError, OutputError, StaleRankingError
-from captum_vit.models import default_photos
 from captum_vit.plots import FORMATS, save_figure
 from captum_vit.probes.grid import PatchGrid
 from captum_vit.ranking.result import Histogram, TopImages
@@ -42,12 +42,12 @@ def vit() -> captum_vit.AdaptedModel:
 
 @pytest.fixture(scope="module")
 def card(vit) -> Card:
-    return neuron_card(vit, NEURON, default_photos(), steps=3, model="deit_micro", progress=False)
+    return neuron_card(vit, NEURON, SIX_PHOTOS, steps=3, model="deit_micro", progress=False)
 
 
 @pytest.fixture(scope="module")
 def ranking(vit) -> TopImages:
-    return captum_vit.top_images(vit, default_photos(), k=3, sites=["blocks.3", "blocks.4"], progress=False)
+    return captum_vit.top_images(vit, SIX_PHOTOS, k=3, sites=["blocks.3", "blocks.4"], progress=False)
 
 
 def quick(vit, photos, addresses=(NEURON,), **settings) -> tuple[Card, ...]:
@@ -66,7 +66,7 @@ def activations(vit, address: str, photos) -> list[float]:
 
 @pytest.mark.parametrize("address", [NEURON, "blocks.0:7", "blocks.5:300"])
 def test_the_photos_are_those_with_the_largest_mean_activations_best_first(vit, address):
-    photos = default_photos()
+    photos = SIX_PHOTOS
     expected = activations(vit, address, photos)
     order = np.argsort(expected)[::-1][:4]
     (card,) = quick(vit, photos, [address], k=4)
@@ -78,24 +78,24 @@ def test_the_photos_are_those_with_the_largest_mean_activations_best_first(vit, 
 
 
 def test_the_histogram_counts_every_image_where_its_activation_is(vit):
-    photos = default_photos()
+    photos = SIX_PHOTOS
     (card,) = quick(vit, photos)
     expected, _ = np.histogram(activations(vit, NEURON, photos), card.histogram.edges)
     np.testing.assert_array_equal(card.histogram.counts, expected)
 
 
 def test_where_there_are_fewer_photos_than_asked_for_the_card_shows_those(vit):
-    (card,) = quick(vit, default_photos()[:2], k=4)
+    (card,) = quick(vit, SIX_PHOTOS[:2], k=4)
     assert len(card.photos) == 2
     assert len(draw_card(card).axes) == 2 + 2 * 3 + 1
 
 
 def test_cards_of_many_neurons_are_the_cards_of_each(vit):
     addresses = ["blocks.4:42", "blocks.0:7", "ffn_blocks_4:43"]
-    together = quick(vit, default_photos(), addresses, batch_size=2)
+    together = quick(vit, SIX_PHOTOS, addresses, batch_size=2)
     assert [card.address for card in together] == ["blocks.4:42", "blocks.0:7", "blocks.4:43"]
     for card in together:
-        (alone,) = quick(vit, default_photos(), [card.address])
+        (alone,) = quick(vit, SIX_PHOTOS, [card.address])
         assert [photo.path for photo in card.photos] == [photo.path for photo in alone.photos]
         for photo, same in zip(card.photos, alone.photos, strict=True):
             np.testing.assert_allclose(photo.patch_map, same.patch_map, atol=1e-5)
@@ -153,8 +153,8 @@ def test_the_crop_is_centred_on_a_peak_away_from_the_border():
 
 def test_files_that_cannot_be_read_are_skipped_and_named(vit, tmp_path: Path):
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
-    (card,) = quick(vit, [tmp_path / "broken.jpg", *default_photos()])
-    assert card.images == len(default_photos())
+    (card,) = quick(vit, [tmp_path / "broken.jpg", *SIX_PHOTOS])
+    assert card.images == len(SIX_PHOTOS)
     assert len(card.skipped) == 1
     assert "broken.jpg" in card.skipped[0]
 
@@ -172,14 +172,14 @@ def test_an_unknown_neuron_is_an_error_before_any_work(vit):
 
 def test_no_neuron_at_all_is_an_error(vit):
     with pytest.raises(CardError, match="addresses is empty; give at least one, such as"):
-        quick(vit, default_photos(), [])
+        quick(vit, SIX_PHOTOS, [])
 
 
 # --- rankings made before
 
 
 def test_a_saved_ranking_gives_the_same_card_as_the_photos(vit, ranking, tmp_path: Path):
-    (expected,) = quick(vit, default_photos(), k=3)
+    (expected,) = quick(vit, SIX_PHOTOS, k=3)
     (card,) = quick(vit, TopImages.load(ranking.save(tmp_path / "top.safetensors")), k=3)
     assert [photo.path for photo in card.photos] == [photo.path for photo in expected.photos]
     np.testing.assert_array_equal(card.histogram.counts, expected.histogram.counts)
@@ -188,7 +188,7 @@ def test_a_saved_ranking_gives_the_same_card_as_the_photos(vit, ranking, tmp_pat
 
 @pytest.fixture
 def own_photos(tmp_path: Path) -> list[Path]:
-    return [Path(shutil.copy(photo, tmp_path)) for photo in default_photos()[:3]]
+    return [Path(shutil.copy(photo, tmp_path)) for photo in SIX_PHOTOS[:3]]
 
 
 def test_a_photo_that_changed_since_the_ranking_is_an_error(vit, own_photos):
@@ -219,7 +219,7 @@ def test_the_ranking_of_another_class_of_models_is_an_error(vit, ranking):
 
 def test_a_ranking_at_another_input_size_is_an_error():
     with captum_vit.adapt(plain().build(img_size=32, dynamic_img_size=True)) as vit:
-        ranked = captum_vit.top_images(vit, default_photos()[:2], k=2, sites=["blocks.1"], progress=False)
+        ranked = captum_vit.top_images(vit, SIX_PHOTOS[:2], k=2, sites=["blocks.1"], progress=False)
         with pytest.raises(StaleRankingError, match="ranked at 48×32 pixels, and this model takes 32×32"):
             quick(vit, replace(ranked, settings={**ranked.settings, "size": [48, 32]}), ["blocks.1:3"])
 
@@ -238,7 +238,7 @@ def test_a_ranking_of_images_without_files_is_an_error(vit):
 
 def test_a_ranking_of_another_crop_is_an_error(vit):
     class Upside(torch.utils.data.Dataset):
-        files = tuple(map(str, default_photos()))
+        files = tuple(map(str, SIX_PHOTOS))
 
         def __len__(self):
             return len(self.files)
@@ -252,7 +252,7 @@ def test_a_ranking_of_another_crop_is_an_error(vit):
 
 
 def test_photos_may_be_ranked_by_their_largest_patch(vit):
-    ranked = captum_vit.top_images(vit, default_photos(), k=2, sites=["blocks.4"], reduction="max", progress=False)
+    ranked = captum_vit.top_images(vit, SIX_PHOTOS, k=2, sites=["blocks.4"], reduction="max", progress=False)
     (card,) = quick(vit, ranked)
     assert card.photos[0].activation == pytest.approx(card.photos[0].patch_map.max(), abs=1e-5)
     assert "max over 8×8 patches" in words(draw_card(card))
@@ -269,13 +269,13 @@ def test_the_activation_of_the_optimized_image_is_that_of_a_clean_pass(vit, card
 
 
 def test_the_optimized_image_excites_the_neuron_more_than_any_photo(vit):
-    card = neuron_card(vit, NEURON, default_photos(), steps=40, progress=False)
+    card = neuron_card(vit, NEURON, SIX_PHOTOS, steps=40, progress=False)
     assert card.optimized.activation > card.photos[0].activation
 
 
 def test_the_same_seed_gives_the_same_card_and_another_seed_another(vit, card):
-    again = neuron_card(vit, NEURON, default_photos(), steps=3, progress=False)
-    other = neuron_card(vit, NEURON, default_photos(), steps=3, seed=1, progress=False)
+    again = neuron_card(vit, NEURON, SIX_PHOTOS, steps=3, progress=False)
+    other = neuron_card(vit, NEURON, SIX_PHOTOS, steps=3, seed=1, progress=False)
     np.testing.assert_array_equal(again.optimized.image, card.optimized.image)
     assert np.abs(other.optimized.image - card.optimized.image).max() > 0.05
 
@@ -286,7 +286,7 @@ def test_the_global_random_numbers_are_left_alone(vit):
     expected = torch.rand(3), np.random.rand(3)
     torch.manual_seed(0)
     np.random.seed(0)
-    neuron_card(vit, NEURON, default_photos()[:1], steps=2, progress=False)
+    neuron_card(vit, NEURON, SIX_PHOTOS[:1], steps=2, progress=False)
     assert torch.equal(torch.rand(3), expected[0])
     np.testing.assert_array_equal(np.random.rand(3), expected[1])
 
@@ -309,7 +309,7 @@ def test_the_crop_is_that_of_timms_evaluation_transform(name, size, tmp_path: Pa
 
 def test_the_crop_of_a_wrapped_model_is_that_of_the_model_inside():
     model = captum_vit.load("deit_micro")
-    image = read_image(default_photos()[0])
+    image = read_image(SIX_PHOTOS[0])
     with captum_vit.adapt(model) as vit:
         expected = eval_crop(vit)(image)
     with captum_vit.adapt(nn.Sequential(nn.Identity(), model).eval()) as vit:
@@ -321,7 +321,7 @@ def test_a_neuron_of_every_family_has_a_card(family, tmp_path: Path):
     tiny = SIX_FAMILIES[family]
     with captum_vit.adapt(tiny.build()) as vit:
         site = vit.sites[1]
-        card = neuron_card(vit, f"{site.name}:3", default_photos()[:2], steps=2, progress=False)
+        card = neuron_card(vit, f"{site.name}:3", SIX_PHOTOS[:2], steps=2, progress=False)
         for photo in card.photos:
             assert photo.patch_map.shape == site.grid(vit.preprocessing.size)
             assert card.optimized.image.shape == photo.pixels.shape == (*vit.preprocessing.size, 3)
@@ -456,7 +456,7 @@ def test_nothing_of_the_figure_overlaps_or_leaves_it(card, count, problem):
 @pytest.mark.parametrize("size", [(32, 64), (64, 32)])
 def test_nothing_overlaps_where_images_are_not_square(size):
     with captum_vit.adapt(plain().build(img_size=size)) as vit:
-        card = neuron_card(vit, "blocks.1:3", default_photos(), steps=2, progress=False)
+        card = neuron_card(vit, "blocks.1:3", SIX_PHOTOS, steps=2, progress=False)
     assert overlaps(draw_card(card)) == 0
 
 

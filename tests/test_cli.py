@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 import captum_vit
 from captum_vit import cli
 from captum_vit.loading.build import build_model
-from captum_vit.models import default_photos
+from captum_vit.models import default_crops, default_photos
 from captum_vit.probes.plugins import Failure, registry
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -116,7 +116,7 @@ def test_files_that_are_no_photos_are_skipped_counted_and_listed(folder, tmp_pat
 def test_as_many_photos_as_asked_for_are_on_the_card(folder):
     result = run("card", "-k", 2, "--steps", 1)
     assert result.exit_code == 0, result.output
-    assert f"best 2 of {len(default_photos())}" in result.stdout
+    assert f"best 2 of {len(default_crops())} crops" in result.stdout
     assert result.stdout.count(".jpg") == 2
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from families import plain
 from figures import overlaps, shown, words
+from photos import SIX_PHOTOS
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -19,7 +20,7 @@ from captum_vit.cards.card import Card, neuron_card, neuron_cards
 from captum_vit.cards.gallery import draw_gallery
 from captum_vit.cards.words import number
 from captum_vit.errors import CardError
-from captum_vit.models import available, default_photos
+from captum_vit.models import available
 from captum_vit.plots import laid_over
 
 ADDRESSES = ("blocks.0:7", "blocks.0:8", "blocks.0:9", "blocks.0:10", "blocks.5:300")
@@ -28,7 +29,7 @@ ADDRESSES = ("blocks.0:7", "blocks.0:8", "blocks.0:9", "blocks.0:10", "blocks.5:
 @pytest.fixture(scope="module")
 def cards() -> tuple[Card, ...]:
     with captum_vit.adapt(captum_vit.load("deit_micro")) as vit:
-        return neuron_cards(vit, ADDRESSES, default_photos(), k=2, steps=2, model="deit_micro", progress=False)
+        return neuron_cards(vit, ADDRESSES, SIX_PHOTOS, k=2, steps=2, model="deit_micro", progress=False)
 
 
 def test_each_neuron_has_its_image_its_photos_and_their_maps_on_one_scale(cards):
@@ -62,7 +63,7 @@ def test_nothing_overlaps_or_leaves_the_figure(cards, columns, photos):
 @pytest.mark.parametrize("size", [(32, 64), (64, 32)])
 def test_nothing_overlaps_where_images_are_not_square(size):
     with captum_vit.adapt(plain().build(img_size=size)) as vit:
-        card = neuron_card(vit, "blocks.1:3", default_photos(), k=2, steps=2, progress=False)
+        card = neuron_card(vit, "blocks.1:3", SIX_PHOTOS, k=2, steps=2, progress=False)
     assert overlaps(draw_gallery([card] * 4)) == 0
 
 
@@ -114,7 +115,8 @@ def test_without_neurons_it_shows_three_of_an_early_a_middle_and_a_late_site(nam
 
 
 def test_named_neurons_and_photos_go_on_it_and_kept_renders_are_taken(folder):
-    arguments = ("deit_micro", "blocks.4:307", "blocks.2:0-1", "--images", default_photos()[0].parent, "-k", 1)
+    images = [word for photo in SIX_PHOTOS for word in ("--images", photo)]
+    arguments = ("deit_micro", "blocks.4:307", "blocks.2:0-1", *images, "-k", 1)
     arguments += ("--steps", 2, "--renders", "renders", "--out", "some.png")
     assert run(*arguments).exit_code == 0
     renders = {path: path.stat().st_mtime_ns for path in Path("renders").glob("blocks*")}
@@ -122,7 +124,7 @@ def test_named_neurons_and_photos_go_on_it_and_kept_renders_are_taken(folder):
     Path("some.png").unlink()
     result = run(*arguments)
     assert result.exit_code == 0, result.output
-    assert "best 1 of 6 for each neuron" in result.stdout
+    assert "best 1 of 6 images for each neuron" in result.stdout
     assert Path("some.png").is_file()
     assert {path: path.stat().st_mtime_ns for path in renders} == renders
 

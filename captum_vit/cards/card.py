@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.address import Address
 from captum_vit.ranking.result import Histogram, TopImages
 from captum_vit.ranking.search import top_images
+from captum_vit.storage.part import Part
 
 # Clear images in seconds; the paper's own recipe, "ghiasi2022", passes eight copies of the image at every step.
 DEFAULT_PHOTOS = 4
@@ -230,7 +232,9 @@ def rank_photos(
     if isinstance(photos, TopImages):
         return photos
     sites = dict.fromkeys(vit.canonical(address).site for address in addresses)
-    return top_images(vit, photos, k, sites=list(sites), batch_size=batch_size, progress=progress)
+    # So many that the best are of k photos, also where all parts of some are better than any of another.
+    parts = max(Counter(Part.of(photo).file for photo in photos).values())
+    return top_images(vit, photos, k * parts, sites=list(sites), batch_size=batch_size, progress=progress)
 
 
 def assemble(renders: Renders, photos: Sequence[tuple[Photo, ...]], top: TopImages, model: str) -> tuple[Card, ...]:

@@ -14,7 +14,7 @@ from captum_vit.cards.canvas import BARS, FAINT, INK, OPTIMIZED, PHOTO, Canvas, 
 from captum_vit.cards.card import Card
 from captum_vit.cards.histogram import HistogramLayout
 from captum_vit.cards.photos import Photo
-from captum_vit.cards.words import counted, number, origin, scores, shortened, small_print
+from captum_vit.cards.words import candidates, number, origin, photo_name, scores, small_print
 from captum_vit.errors import CardError
 from captum_vit.plots import COLORMAP, laid_over
 
@@ -115,7 +115,7 @@ class _Drawing:
         for column, photo in enumerate(card.photos):
             left = self.photos_left + column * self.pitch
             self.canvas.text(left, self.top - 0.14, f"{column + 1}   {number(photo.activation)}", 9.5, PHOTO)
-            self.canvas.text(left, self.top - 0.31, shortened(photo.path.name), 7, FAINT)
+            self.canvas.text(left, self.top - 0.31, photo_name(photo), 7, FAINT)
             self._photo(photo, left, bottoms)
         left = self.photos_left + len(card.photos) * self.pitch
         colours = ScalarMappable(Normalize(*card.scale), COLORMAP)
@@ -155,4 +155,4 @@ class _Drawing:
                 axes.text(1, 1, "optimized →", size=7, color=OPTIMIZED, ha="right", va="top")
         axes.set_xticks([place for place, _ in layout.ticks], [words for _, words in layout.ticks])
         axes.tick_params(axis="x", length=2, pad=2, labelsize=7, color=FAINT, labelcolor=FAINT)
-        axes.set_xlabel(f"activation on {counted(card.images, 'image')} (log count)", size=7, color=FAINT, labelpad=2)
+        axes.set_xlabel(f"activation on {candidates(card)} (log count)", size=7, color=FAINT, labelpad=2)

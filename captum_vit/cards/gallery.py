@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from captum_vit.cards.canvas import FAINT, INK, OPTIMIZED, PHOTO, Canvas, fitting
 from captum_vit.cards.card import Card
-from captum_vit.cards.words import counted, number, small_print
+from captum_vit.cards.words import candidates, number, small_print
 from captum_vit.errors import CardError
 from captum_vit.plots import laid_over
 
@@ -68,7 +68,7 @@ def draw_gallery(cards: Sequence[Card], columns: int = 3) -> Figure:
             cell.draw(canvas, MARGIN + column * wide, top - row * tall)
         top -= section_rows * tall
     steps, _, _, versions = small_print(cards[0])
-    chosen = f"best of {counted(cards[0].images, 'image')}"
+    chosen = f"best of {candidates(cards[0])}"
     activation = f"activation: {cards[0].reduction} over the patches"
     canvas.text(MARGIN, 0.15, "   ·   ".join((steps, chosen, activation, versions)), 6.5, FAINT)
     return canvas.figure

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from captum_vit.cards.card import Card
 from captum_vit.cards.histogram import HistogramLayout
 from captum_vit.cards.photos import Photo
-from captum_vit.cards.words import counted, number, origin, scores, small_print
+from captum_vit.cards.words import candidates, number, origin, photo_name, scores, small_print
 from captum_vit.errors import CardError
 from captum_vit.optvis.results import to_pil
 from captum_vit.plots import COLORMAP, laid_over
@@ -119,14 +119,14 @@ def _described(card: Card) -> dict[str, Any]:
         "high": number(high),
         "histogram": HistogramLayout.of(card),
         "histogram_in_words": _histogram_in_words(card),
-        "images": counted(card.images, "image"),
+        "images": candidates(card),
         "small_print": small_print(card),
     }
 
 
 def _described_photo(card: Card, photo: Photo) -> dict[str, Any]:
     row, column = photo.peak
-    name, activation = shown(photo.path.name), number(photo.activation)
+    name, activation = photo_name(photo, 255), number(photo.activation)
     peak = f"row {row + 1}, column {column + 1}"
     low, high = (number(float(value)) for value in (photo.patch_map.min(), photo.patch_map.max()))
     over = laid_over(photo.pixels, card.relative_heat(photo))
@@ -174,7 +174,7 @@ def _histogram_in_words(card: Card) -> str:
     )
     photos = ", ".join(number(photo.activation) for photo in card.photos)
     return (
-        f"Histogram of the activation on {counted(card.images, 'image')}, from {low} to {high}; "
+        f"Histogram of the activation on {candidates(card)}, from {low} to {high}; "
         f"on the photos {photos}; on the optimized image {number(card.optimized.activation)}"
     )
 

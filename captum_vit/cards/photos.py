@@ -20,9 +20,11 @@ from captum_vit.errors import StaleRankingError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.grid import PatchGrid
 from captum_vit.progress import progress_bar
+from captum_vit.ranking.measure import ACTIVATION
 from captum_vit.ranking.result import TopImage, TopImages
 from captum_vit.ranking.search import REDUCTIONS
 from captum_vit.storage.fingerprint import file_sha256, weights_sha256
+from captum_vit.storage.part import Part
 
 # Side of the crop at the peak, in cells: the peak's own and its neighbours.
 CROP_CELLS = 3
@@ -35,15 +37,18 @@ class Photo:
     Attributes
     ----------
     path
-        Its file.
+        Its file, or the part of a file that it is (:class:`captum_vit.storage.part.Part`).
     pixels
         The crop that the model saw, pixels in [0, 1], shape ``(H, W, 3)``.
     activation
-        The neuron's activation over the patches, reduced as the ranking that chose the photo says.
+        The neuron's activation over the patches, reduced as the ranking that chose the photo says; the mean where
+        that was by relevance.
     patch_map
         Activation over the patch grid, shape ``(rows, columns)``.
     grid
         From pixels to the cells of the patch map.
+    relevance
+        What the neuron contributes to the model's output, if the ranking that chose the photo was by that.
     """
 
     path: Path
@@ -51,6 +56,12 @@ class Photo:
     activation: float
     patch_map: NDArray[np.float32] = field(repr=False)
     grid: PatchGrid = field(repr=False)
+    relevance: float | None = None
+
+    @property
+    def part(self) -> Part:
+        """The file, and what of it this is."""
+        return Part.of(self.path)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,7 +107,7 @@ def most_activating(
     """Read the k most activating photos of each neuron, and map where they excite it.
 
     Photos are resized and cropped as timm's evaluation transform for the model does. One that several neurons share
-    is read once.
+    is read once. Of parts of one photo, the most activating stands for it.
 
     Parameters
     ----------
@@ -136,24 +147,38 @@ def most_activating(
     batch_size = whole_number("batch_size", batch_size)
     crop = eval_crop(vit)
     neurons = [vit.address(address) for address in addresses]
-    wanted = [top.best(address)[:k] for address in addresses]
+    wanted = [of_different_photos(top.best(address))[:k] for address in addresses]
     files = list({image.path: image for images in wanted for image in images}.values())
     found: dict[tuple[int, str], Photo] = {}
     with progress_bar("Mapping photos", len(files), disable=not progress) as advance:
         for first in range(0, len(files), batch_size):
             batch = files[first : first + batch_size]
             row_of = {image.path: row for row, image in enumerate(batch)}
-            pixels = torch.stack([crop(_open_unchanged(image)) for image in batch])
+            pixels = torch.stack([crop(open_unchanged(image)) for image in batch])
             asked = [(n, image) for n, images in enumerate(wanted) for image in images if image.path in row_of]
             maps = _site_maps(vit, {neurons[n][0].name for n, _ in asked}, pixels)
             for n, image in asked:
                 (site, unit), row = neurons[n], row_of[image.path]
                 patch_map = maps[site.name][row, unit].float().cpu()
-                _check_activation(addresses[n], image, patch_map, top.reduction)
+                activation, relevance = float(patch_map.mean()), None
+                if top.by == ACTIVATION:
+                    activation = image.activation
+                    _check_activation(addresses[n], image, patch_map, top.reduction)
+                else:
+                    relevance = image.relevance
                 photo = pixels[row].permute(1, 2, 0).numpy()
-                found[n, image.path] = Photo(Path(image.path), photo, image.activation, patch_map.numpy(), site.grid)
+                path = Path(image.path)
+                found[n, image.path] = Photo(path, photo, activation, patch_map.numpy(), site.grid, relevance)
             advance(len(batch))
     return tuple(tuple(found[n, image.path] for image in images) for n, images in enumerate(wanted))
+
+
+def of_different_photos(images: Sequence[TopImage]) -> list[TopImage]:
+    """Of the images of one file, such as crops of a photo, the first."""
+    first: dict[str, TopImage] = {}
+    for image in images:
+        first.setdefault(Part.of(image.path).file, image)
+    return list(first.values())
 
 
 def check_model(vit: AdaptedModel, top: TopImages) -> None:
@@ -192,16 +217,23 @@ def _site_maps(vit: AdaptedModel, sites: set[str], pixels: Tensor) -> dict[str, 
     return maps
 
 
-def _open_unchanged(image: TopImage) -> Image.Image:
-    """A ranked image, if its file is still the one that was ranked."""
+def open_unchanged(image: TopImage) -> Image.Image:
+    """A ranked image, if its file is still the one that was ranked.
+
+    Raises
+    ------
+    StaleRankingError
+        It is not there, or another.
+    """
     if re.fullmatch(r"index:\d+", image.path):
         raise StaleRankingError("the ranking is of images without files; rank image files, or a folder")
-    if Path(image.path).exists() and not Path(image.path).is_file():  # opening a pipe would wait for ever
+    file = Part.of(image.path).file
+    if Path(file).exists() and not Path(file).is_file():  # opening a pipe would wait for ever
         raise StaleRankingError(
             f"{image.path} was ranked and is no file any more; put it back, or rank the images again"
         )
     try:
-        found = file_sha256(image.path)
+        found = file_sha256(file)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StaleRankingError(

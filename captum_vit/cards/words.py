@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from captum_vit.cards.card import Card
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from captum_vit.storage.files import shown
+from captum_vit.storage.part import Part
+
+if TYPE_CHECKING:
+    from captum_vit.cards.card import Card
+    from captum_vit.cards.photos import Photo
 
 
 def number(value: float) -> str:
@@ -18,6 +25,29 @@ def shortened(name: str, longest: int = 22) -> str:
         return name
     tail = longest // 2 - 1
     return f"{name[: longest - tail - 1]}…{name[-tail:]}"
+
+
+def photo_name(photo: Photo, longest: int = 22) -> str:
+    """The name of a photo's file, and of a part of it where that lies: ``"cat.jpg, upper left"``."""
+    where = _place(photo.part)
+    return shortened(Path(photo.part.file).name, longest - len(where)) + where
+
+
+def _place(part: Part) -> str:
+    if part.box is None:
+        return ""
+    left, top, width, height = part.box
+    words = (_side(top + height / 2, "upper", "lower"), _side(left + width / 2, "left", "right"))
+    return f", {' '.join(filter(None, words)) or 'middle'}"
+
+
+def _side(centre: float, first: str, last: str) -> str:
+    return first if centre < 40 else last if centre > 60 else ""
+
+
+def candidates(card: Card) -> str:
+    """How many images the card's photos were chosen from: ``"1,200 images"``, or ``"720 crops"`` of fewer photos."""
+    return counted(card.images, "crop" if any(photo.part.box for photo in card.photos) else "image")
 
 
 def counted(count: int, noun: str) -> str:
@@ -45,7 +75,7 @@ def small_print(card: Card) -> tuple[str, ...]:
     grid = "".join(f"{rows}×{columns} " for rows, columns in {photo.patch_map.shape for photo in card.photos})
     return (
         f"{settings['steps']} steps of recipe {settings['recipe']}, seed {settings['seed']}",
-        f"best {len(card.photos)} of {counted(card.images, 'image')}",
+        f"best {len(card.photos)} of {candidates(card)}",
         f"activation: {card.reduction} over {grid}patches",
         ", ".join(f"{name} {versions[name]}" for name in ("captum-vit", "torch", "timm")),
     )

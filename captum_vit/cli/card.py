@@ -87,7 +87,7 @@ def card(
     from captum_vit.plots import save_figure
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
-    choice = ModelChoice(model, checkpoint, random_weights, seed, device)
+    choice = ModelChoice(model, checkpoint, random_weights, seed, device).naming(neurons)
     how = PlanChoice(recipe, steps, size, dtype).checked()
     photos = find_photos(images, top)
     addresses = find_neurons(choice, neurons, lambda sketch: [_default_neuron(model, sketch)])
@@ -127,12 +127,12 @@ def _default_neuron(model: str, vit: AdaptedModel) -> str:
 
 def _report_one(card: Card, path: Path) -> None:
     """Print what was found."""
-    from captum_vit.cards.words import small_print
+    from captum_vit.cards.words import candidates, small_print
 
     stdout, how = console.stdout(), small_print(card)[0]
     stdout.print(f"[bold]{escape(card.address)}[/] of {escape(card.model)}")
     stdout.print(f"  optimized image  activation {card.optimized.activation:.3g} after {how}")
-    stdout.print(f"  photos           best {len(card.photos)} of {card.images}")
+    stdout.print(f"  photos           best {len(card.photos)} of {candidates(card)}")
     for photo in card.photos:
         stdout.print(f"                   activation {photo.activation:.3g}, {escape(shown(photo.path))}")
     stdout.print(f"  card             [green]{escape(shown(path))}[/]")

@@ -26,7 +26,7 @@ Images = Annotated[
     typer.Option(
         metavar="PATH",
         help="Folder of photos (searched with its subfolders) or one photo; may be repeated. "
-        "The photos that come with the package when not given.",
+        "Parts of the photos that come with the package when not given.",
     ),
 ]
 Top = Annotated[
@@ -52,12 +52,12 @@ def find_photos(images: Sequence[Path] | None, top: Path | None) -> TopImages | 
     """
     from captum_vit.cli.folders import find_images
     from captum_vit.errors import CaptumViTError
-    from captum_vit.models import default_photos
+    from captum_vit.models import default_crops
     from captum_vit.ranking.result import TopImages
 
     if top and images:
         raise CaptumViTError("--top and --images exclude each other; the file of --top names its images")
-    return TopImages.load(top) if top else find_images(images) if images else default_photos()
+    return TopImages.load(top) if top else find_images(images) if images else default_crops()
 
 
 def mark_of_question(
@@ -126,11 +126,11 @@ def warn_of(cards: Sequence[Card]) -> None:
 
 def report_many(cards: Sequence[Card], files: str, path: Path) -> None:
     """Print how the cards of several neurons were made, and where they are."""
-    from captum_vit.cards.words import small_print
+    from captum_vit.cards.words import candidates, small_print
 
     first, stdout = cards[0], console.stdout()
     stdout.print(f"[bold]{len(cards)} neurons[/] of {escape(first.model)}")
     stdout.print(f"  optimized images {small_print(first)[0]}")
     most = max(len(card.photos) for card in cards)
-    stdout.print(f"  photos           best {most} of {first.images} for each neuron")
+    stdout.print(f"  photos           best {most} of {candidates(first)} for each neuron")
     stdout.print(f"  {files:<16} [green]{escape(shown(path))}[/]")

@@ -16,6 +16,7 @@ from captum_vit.data.deep import Levels, is_deep
 from captum_vit.data.search import Found, find_images, read_list, search_images
 from captum_vit.data.tiff import check_bands
 from captum_vit.errors import ImageError
+from captum_vit.storage.part import Part
 
 # The search has been found here too since it was written here.
 __all__ = ["Found", "as_rgb", "find_images", "from_pixels", "open_rgb", "read_image", "read_list", "search_images"]
@@ -39,7 +40,7 @@ def open_rgb(path: str | Path) -> Image.Image:
     Parameters
     ----------
     path
-        Any format that Pillow reads.
+        Any format that Pillow reads; or a part of such a file (:class:`captum_vit.storage.part.Part`).
 
     Raises
     ------
@@ -142,13 +143,14 @@ T = TypeVar("T")
 
 
 def _read(path: str | Path, convert: Callable[[Image.Image], T]) -> T:
-    """What ``convert`` makes of an image that is upright and in memory."""
+    """What ``convert`` makes of an image, or a part of one, that is upright and in memory."""
+    part = Part.of(path)
 
     def read() -> T:
-        status = Path(path).stat()
+        status = Path(part.file).stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             raise ImageError("it is a folder" if stat.S_ISDIR(status.st_mode) else "it is not a regular file")
-        return _decoded(path, status.st_size, convert)
+        return _decoded(part.file, status.st_size, lambda image: convert(_cut(image, part)))
 
     return _told(path, read)
 
@@ -163,6 +165,10 @@ def _decoded(file: str | Path | io.BytesIO, size: int, convert: Callable[[Image.
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         return convert(image)
+
+
+def _cut(image: Image.Image, part: Part) -> Image.Image:
+    return image if part.box is None else image.crop(part.pixels(*image.size))
 
 
 def _told(name: str | Path, read: Callable[[], T]) -> T:

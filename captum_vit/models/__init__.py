@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from captum_vit.checks import shortly
 from captum_vit.errors import CorruptedWeightsError, UnknownModelError
-from captum_vit.models.bundled import default_photos
+from captum_vit.models.bundled import default_crops, default_photos
 from captum_vit.models.registry import MODELS
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["CorruptedWeightsError", "UnknownModelError", "available", "default_photos", "load"]
+__all__ = ["CorruptedWeightsError", "UnknownModelError", "available", "default_crops", "default_photos", "load"]
 
 
 def available() -> tuple[str, ...]:

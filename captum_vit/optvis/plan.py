@@ -21,6 +21,7 @@ from captum_vit.optvis.recipes import DEFAULT_RECIPE, find_recipe
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.grid import Size
 from captum_vit.storage.fingerprint import describe, weights_sha256
+from captum_vit.storage.part import Part
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -248,7 +249,7 @@ def resolve(vit: AdaptedModel, plan: RenderPlan | None, otherwise: PlanSettings,
 def _photo(path: str | Path) -> tuple[str, str]:
     """A photo's file and checksum."""
     try:
-        return str(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return str(path), hashlib.sha256(Path(Part.of(path).file).read_bytes()).hexdigest()
     except (OSError, TypeError) as error:
         raise PlanError(f"start is {shortly(path)}, which cannot be read ({error}); give the path of a photo") from None
 

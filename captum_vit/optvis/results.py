@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from captum_vit.optvis.keeping import kept, mark_of_render, place_of_render, place_of_sheet
 from captum_vit.optvis.sheet import labelled, tiled
 from captum_vit.storage.files import replacing
+from captum_vit.storage.part import Part
 
 NAMED = ""  # the key of a render that is told by its name
 
@@ -82,7 +83,7 @@ class Render:
     def started_from(self) -> str | None:
         """Name of the photo from which it started (accentuation); None if it started at random."""
         start = self.settings.get("start")
-        return None if start is None else Path(start[0]).name
+        return None if start is None else Path(Part.of(start[0]).file).name
 
     @cached_property
     def record(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.ranking.fit import Fit
 from captum_vit.ranking.items import Collate, ImageBatch, Numbered, together
 from captum_vit.ranking.stream import numbered
+from captum_vit.storage.part import Part
 
 
 class ImageBatches:
@@ -183,6 +184,6 @@ def _batches_of(loader: DataLoader[Any]) -> list[Sequence[int]]:
 
 def _size(file: str) -> int | None:
     try:
-        return Path(file).stat().st_size
+        return Path(Part.of(file).file).stat().st_size
     except (OSError, ValueError):
         return None

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, default_collate
 
 from captum_vit.errors import CaptumViTError, DatasetError
 from captum_vit.storage.fingerprint import file_sha256, tensor_sha256
+from captum_vit.storage.part import Part
 
 # Where datasets of dictionaries have their images: Hugging Face's processors and datasets, torchvision's and others.
 KEYS = ("pixel_values", "images", "image", "img", "inputs", "input", "x")
@@ -191,10 +192,11 @@ def sources_of(images: Tensor, positions: Sequence[int], files: Sequence[str] | 
     """Path and checksum of each image: of its file, or of its tensor where there is none."""
     if files is None:
         return [(f"index:{position}", tensor_sha256(image)) for position, image in zip(positions, images, strict=True)]
+    on_disk = [Part.of(file).file for file in files]
     # Some datasets list names within an archive.
     return [
-        (file, file_sha256(file) if Path(file).is_file() else tensor_sha256(image))
-        for file, image in zip(files, images, strict=True)
+        (name, file_sha256(file) if Path(file).is_file() else tensor_sha256(image))
+        for name, file, image in zip(files, on_disk, images, strict=True)
     ]
 
 
