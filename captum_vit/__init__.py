@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from captum_vit.probes.preprocessing import Preprocessing
     from captum_vit.probes.site import Site, feed_forward
     from captum_vit.probes.source import LoadedModel, ModelSource
+    from captum_vit.ranking.classes import top_classes
     from captum_vit.ranking.result import TopImages
     from captum_vit.ranking.search import top_images
 
@@ -67,6 +68,7 @@ __all__ = [
     "render_vis",
     "restore",
     "testing",
+    "top_classes",
     "top_images",
     "transforms",
 ]
@@ -100,6 +102,7 @@ _HOMES = {
     "render": "optvis.rendering",
     "render_vis": "optvis.lucent",
     "restore": "probes.adapting",
+    "top_classes": "ranking.classes",
     "top_images": "ranking.search",
 }
 

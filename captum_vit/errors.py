@@ -107,6 +107,10 @@ class NamingError(ArgumentError):
     """A CLIP that cannot be loaded, words that mean nothing, or too few photos to tell chance from."""
 
 
+class LabelError(ArgumentError):
+    """Images without labels, or labels that are not those of the images."""
+
+
 class UnknownModelError(CaptumViTError, ValueError):
     """No embedded model has that name."""
 
