@@ -128,6 +128,7 @@ def check_adapter(
     adapter: Adapter | None = None,
     image_size: Size | None = None,
     sites: str | Iterable[str] = FEED_FORWARD,
+    cells: int = 32,
 ) -> None:
     """Make sure that an adapter serves a model rightly: what a package with an adapter should test.
 
@@ -146,6 +147,8 @@ def check_adapter(
     sites
         Which kinds of sites to look at, as :func:`captum_vit.adapt` takes them; ``"all"`` if the adapter tells where
         attention is.
+    cells
+        How many cells of each site to look at, chosen at random.
 
     Raises
     ------
@@ -173,7 +176,7 @@ def check_adapter(
             assert shapes[site.name] == (2, site.units, *site.grid(size)), f"{site.name} has maps {shapes[site.name]}"
             vit.model.get_submodule(site.block)
     with adapt(model, adapter=adapter, sites=sites) as vit:
-        check_order(vit, size)
+        check_order(vit, size, cells)
     assert _hooks_of(model) == hooks, f"{type(model).__name__} has hooks left after restore()"
 
 

@@ -83,6 +83,46 @@ def test_prefix_and_suffix_tokens_are_taken_off_the_axis_that_holds_the_patches(
         assert torch.equal(layout.prefix_from_map(shown, 5), before)
 
 
+@pytest.mark.parametrize("grid", [(6, 6), (5, 7), (1, 4), (9, 2)])
+@pytest.mark.parametrize("shift", [(0, 0), (1, 1), (2, 1)])
+def test_shifted_windows_that_are_filled_up_are_put_together_in_image_order(grid, shift):
+    patch_map = torch.randn(2, 5, *grid)
+    cells = patch_map.roll((-shift[0], -shift[1]), (2, 3))
+    rows, columns = (-side % 3 for side in grid)
+    cells = nn.functional.pad(cells, (0, columns, 0, rows), value=7.0)
+    activation = einops.rearrange(cells, "b c (y h) (x w) -> (b y x) (h w) c", h=3, w=3)
+    layout = Layout.windows((3, 3), shift)
+    assert layout.fits(activation.shape, 5, grid)
+    assert not layout.fits(activation[1:].shape, 5, grid)
+    assert torch.equal(layout.to_map(activation, 5, grid), patch_map)
+    # What fills windows up stays what it was, whatever becomes of the map.
+    doubled = layout.from_map(2 * patch_map, 5, grid, activation)
+    assert torch.equal(doubled, torch.where(activation == 7, activation, 2 * activation))
+    if rows or columns:
+        with pytest.raises(LayoutError, match="what only the activation itself tells"):
+            layout.from_map(patch_map, 5, grid)
+
+
+@pytest.mark.parametrize("pattern", BY_HAND)
+@pytest.mark.parametrize(("before", "after"), [(0, 4), (5, 0), (2, 3)])
+def test_units_are_taken_from_among_other_channels_and_put_back(pattern, before, after):
+    whole = torch.randn(2, before + 5 + after, 3, 4)
+    layout = Layout(pattern, channels_before=before, channels_after=after)
+    activation = BY_HAND[pattern](whole)
+    assert layout.fits(activation.shape, 5, (3, 4))
+    assert not layout.fits(activation.shape, 6, (3, 4))
+    own = layout.own(activation)
+    assert torch.equal(layout.to_map(own, 5, (3, 4)), whole[:, before : before + 5])
+    doubled = whole.clone()
+    doubled[:, before : before + 5] *= 2
+    assert torch.equal(layout.among_others(2 * own, activation), BY_HAND[pattern](doubled))
+
+
+def test_other_channels_need_an_axis_of_units():
+    with pytest.raises(LayoutError, match="no axis with all units and nothing else"):
+        Layout("b (h c) w", channels_before=3)
+
+
 @pytest.mark.parametrize(
     ("pattern", "axes", "told"),
     [
