@@ -15,7 +15,7 @@ async function cardOf(store, neuron) {
     histogramFigure(store, neuron, card),
     settingsOf(card),
   );
-  const seen = element("div", { class: "seen" });
+  const seen = element("div", { class: "seen" }, card.grid ? scaleBar(store, card) : null);
   if (card.relevant.length) {
     seen.classList.add("two");
     seen.append(
@@ -27,7 +27,6 @@ async function cardOf(store, neuron) {
   } else {
     seen.append(element("p", { class: "faint" }, "No image has a finite activation."));
   }
-  if (card.grid) seen.append(scaleBar(store, card));
   return element("div", { class: "body" }, own, seen);
 }
 
@@ -49,13 +48,13 @@ function stateWords(state) {
 
 function scoreList(store, neuron) {
   const rows = [
-    ["Activation of the render", digits(store.activation[neuron])],
+    ["Activation", digits(store.activation[neuron])],
     ["Strongest photo", digits(store.natural[neuron])],
-    ["Render over photo", times(store.ratio[neuron])],
-    ["Worst of six views", times(store.worst[neuron])],
+    ["Ratio of the two", times(store.ratio[neuron])],
+    ["At its worst view", times(store.worst[neuron])],
   ];
   if (store.agreement) rows.push(["Agreement", digits(store.agreement[neuron])]);
-  rows.push(["Live", store.live[neuron] ? "yes" : "no photo excites it"]);
+  rows.push(["Live", store.live[neuron] ? "yes" : "no: no photo excites it"]);
   return element("dl", { class: "scores" }, ...rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
 }
 
@@ -95,7 +94,7 @@ function histogramFigure(store, neuron, card) {
     ", ",
     element("span", { class: "of-render" }, "render"),
   );
-  return element("figure", {}, histogram(card.counts, store.edges, photos, store.activation[neuron], words), caption);
+  return element("figure", { class: "activations" }, histogram(card.counts, store.edges, photos, store.activation[neuron], words), caption);
 }
 
 function settingsOf(card) {

@@ -144,9 +144,10 @@ class Atlas {
     const { store } = this;
     const pictures = [this.picture(store, neuron)];
     const { other } = this.comparison;
-    if (other) pictures.push(this.picture(other, other.find(store.address(neuron))));
-    const state = store.state[neuron];
-    const value = state === State.RENDERED ? valueShown(store, neuron, routeHere().sort) : stateWords(state);
+    const mate = other ? other.find(store.address(neuron)) : -1;
+    if (other) pictures.push(this.picture(other, mate));
+    const values = [valueShown(store, neuron, routeHere().sort)];
+    if (mate >= 0) values.push(valueShown(other, mate, routeHere().sort));
     const site = this.site === null ? element("span", { class: "site" }, store.sites[store.siteOf(neuron)].name) : null;
     return [
       element("span", { class: "pictures" }, ...pictures),
@@ -154,7 +155,7 @@ class Atlas {
         "span",
         { class: "caption" },
         element("span", { class: "name" }, site, element("span", {}, `:${store.unit[neuron]}`)),
-        element("span", { class: isTrouble(state) ? "number trouble" : "number" }, value),
+        element("span", { class: isTrouble(store.state[neuron]) ? "number trouble" : "number" }, values.join(" | ")),
       ),
     ];
   }
@@ -231,6 +232,7 @@ class Atlas {
 
 /** What stands beside a neuron's name on the wall: what the wall is sorted by. */
 function valueShown(store, neuron, sort) {
+  if (store.state[neuron] !== State.RENDERED) return stateWords(store.state[neuron]);
   if (sort === "word" || sort === "class") return store.text(SORTS[sort][1], neuron);
   const column = store[SORTS[sort]?.[1]];
   if (!store.live[neuron] && !column) return "not live";

@@ -90,7 +90,7 @@ class OrderForm {
     const shape = JSON.stringify([site, sorts.map(([value]) => value)]);
     if (this.shape !== shape) {
       this.shape = shape;
-      this.form.replaceChildren(this.shownChoice(site), this.sortChoice(options), ...this.textChoices());
+      this.form.replaceChildren(this.shownChoice(site), this.sortChoice(options), this.textChoices());
     }
     const { show, sort, up, word, class: label } = this.form.elements;
     show.value = SHOWN[route.show] ? route.show : "all";
@@ -124,18 +124,17 @@ class OrderForm {
   }
 
   textChoices() {
-    return [
-      ["word", "Word", this.store.word],
-      ["class", "Class", this.store.topClass],
-    ].flatMap(([name, words, column]) => {
-      if (!column) return [];
+    const choice = (name, words, column) => {
+      if (!column) return null;
       const list = element("datalist", { id: `${name}-list` });
       const input = element("input", { type: "search", name, list: list.id, autocomplete: "off", spellcheck: "false" });
       // Thousands of words take a while, and few readers want them.
       const fill = () => list.replaceChildren(...column.table.filter(Boolean).map((value) => element("option", { value })));
       input.addEventListener("focus", fill, { once: true });
-      return [element("label", {}, element("span", { class: "faint" }, words), " ", input, list)];
-    });
+      return element("label", {}, element("span", { class: "faint" }, words), " ", input, list);
+    };
+    const { word, topClass } = this.store;
+    return element("div", { class: "line" }, choice("word", "Word", word), choice("class", "Class", topClass));
   }
 
   changed() {

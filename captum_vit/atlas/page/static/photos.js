@@ -51,7 +51,7 @@ function scaleBar(store, card) {
   for (let value = 0; value < 256; value += 1) setColour(pixels, value, store.colours, value);
   canvas.getContext("2d").putImageData(pixels, 0, 0);
   const words = `Colours of the patch maps: from activation ${low}, dark, to ${high}, bright`;
-  return element("div", { class: "scale", role: "img", "aria-label": words }, low, canvas, high);
+  return element("div", { class: "scale", role: "img", "aria-label": words }, "Patch maps from ", low, canvas, high);
 }
 
 function setColour(pixels, place, colours, value) {

@@ -31,6 +31,7 @@ class Pictures {
       Object.assign(canvas, { width, height });
       canvas.getContext("2d").drawImage(bitmap, left, top, width, height, 0, 0, width, height);
     } catch {
+      this.sheets.delete(path); // may be there when asked for again
       canvas.classList.add("lost");
       canvas.setAttribute("title", `${path} cannot be shown`);
     } finally {
@@ -47,7 +48,7 @@ class Pictures {
 
   left(path, sheet) {
     sheet.waiting -= 1;
-    if (sheet.waiting) return;
+    if (sheet.waiting || this.sheets.get(path) !== sheet) return;
     this.sheets.delete(path);
     this.sheets.set(path, sheet);
     const idle = [...this.sheets].filter(([, { waiting }]) => !waiting);

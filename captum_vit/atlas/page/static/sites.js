@@ -4,7 +4,8 @@
 class SiteList {
   constructor(nav, store) {
     this.store = store;
-    this.links = [null, ...store.sites.keys()].map((site) => {
+    this.shown = [null, ...store.sites.keys()].filter((site) => site === null || store.starts[site + 1] > store.starts[site]);
+    this.links = this.shown.map((site) => {
       const [first, end] = store.range(site);
       const name = site === null ? "All sites" : store.sites[site].name;
       const [bar, words] = this.bar(first, end);
@@ -45,13 +46,13 @@ class SiteList {
   /** Mark where the reader is, and keep all links at the present order and filters. */
   show(site) {
     this.links.forEach((link, number) => {
-      const own = number === 0 ? null : number - 1;
+      const own = this.shown[number];
       link.setAttribute("href", linkTo(own === null ? "" : this.store.sites[own].name));
       if (own === site) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     });
     const list = this.links[0].closest("ul");
-    const { offsetLeft, offsetWidth } = this.links[site === null ? 0 : site + 1].parentElement;
+    const { offsetLeft, offsetWidth } = this.links[Math.max(0, this.shown.indexOf(site))].parentElement;
     list.scrollLeft = offsetLeft - (list.clientWidth - offsetWidth) / 2; // where the list is a strip
   }
 }

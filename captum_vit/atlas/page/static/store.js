@@ -122,6 +122,7 @@ class Store {
     const loading = this.files.get(number) ?? load(`${this.base}site/data/cards/${number}.js`);
     this.files.delete(number);
     this.files.set(number, loading);
+    loading.catch(() => this.files.delete(number)); // may be there when asked for again
     if (this.files.size > FILES_OF_CARDS_KEPT) this.files.delete(this.files.keys().next().value);
     const file = await loading;
     return { photos: [], relevant: [], words: [], classes: [], settings: [], ...file.cards[neuron - file.first], sheets: file.sheets };
