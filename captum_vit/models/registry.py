@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from captum_vit.models.categories import CATEGORIES
+
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -30,7 +32,7 @@ class EmbeddedModel:
     sha256
         Checksum of the weights file, in hexadecimal.
     classes
-        The photos that its head tells apart, in the order of the logits.
+        The categories that its head tells apart, in the order of the logits.
     input_size
         Channels, height and width in pixels.
     mean, std
@@ -77,6 +79,7 @@ class EmbeddedModel:
             first_conv=self.first_conv,
             classifier=self.classifier,
             license="apache-2.0",
+            notes=("Distilled from DINOv2 ViT-S/14 on ImageNet photos, for research: see docs/models.md.",),
         ).to_dict()
         model.pretrained_cfg = model.default_cfg = config
         return model.eval()
@@ -132,8 +135,8 @@ _MODELS = (
         name="deit_micro",
         timm_class="timm.models.vision_transformer:VisionTransformer",
         settings={"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4},
-        sha256="5e716f9a59ab2c9d1f4f3aeb143641d6dbcb647e90141c53685a488522cdfcf9",
-        classes=_PHOTOS,
+        sha256="4bd53188ce4ec5532df10fe86801dfa300ab36bd2fb73836ea003e4023710dc7",
+        classes=CATEGORIES,
     ),
     EmbeddedModel(
         name="coat_micro",
@@ -179,8 +182,8 @@ _MODELS = (
             "depth": (2, 3, 1),
             "heads": (2, 4, 8),
         },
-        sha256="4662bb788edda01ec1ce908ac97519975d5cd480a5cea7a94ebc2240b63efbe4",
-        classes=_PHOTOS,
+        sha256="1ac4f0d197b6f2abc116a5cfb3b5402e02550e8223daca3b537d635f04df2455",
+        classes=CATEGORIES,
         first_conv="patch_embed.conv",
     ),
     EmbeddedModel(
@@ -211,8 +214,8 @@ _MODELS = (
             "sr_ratios": (4, 2),
             "wss": (4, 4),
         },
-        sha256="fa3fdad360520327fdd6747d03b45ccba8c631ac9e403371411e5acada05c951",
-        classes=_PHOTOS,
+        sha256="7dcbe41a72a61d1bfcc86cf5fd6ddc2a73c8ee1b7669eff349e277bcaf638d66",
+        classes=CATEGORIES,
         first_conv="patch_embeds.0.proj",
     ),
 )

@@ -55,8 +55,8 @@ class Ridge:
 
 
 def similarities(tokens: Tensor) -> Tensor:
-    """Cosines of rows about their mean, ``(N, N)``; of a row with itself, minus infinity."""
-    rows = functional.normalize(tokens - tokens.mean(0), dim=-1)
+    """Cosines of rows with standardized channels, ``(N, N)``; of a row with itself, minus infinity."""
+    rows = functional.normalize((tokens - tokens.mean(0)) / (tokens.std(0) + 1e-6), dim=-1)
     return (rows @ rows.T).fill_diagonal_(-torch.inf)
 
 
