@@ -12,16 +12,20 @@ from lucent.optvis import transform as lucents
 from operations import Operations
 from PIL import Image
 from torch.nn.functional import interpolate
+from typer.testing import CliRunner
 
 import captum_vit
+from captum_vit.cli import app
 from captum_vit.models import default_photos
-from captum_vit.optvis.canvas import Times
+from captum_vit.optvis.canvas import Times, canvas_pixels
 from captum_vit.optvis.folder import render_into
-from captum_vit.optvis.optimizers import Adam
+from captum_vit.optvis.optimizers import Adam, NAdam
+from captum_vit.optvis.parametrizations import Phases, _magnitudes
 from captum_vit.optvis.penalties import TotalVariation
 from captum_vit.optvis.plan import RenderPlan
 from captum_vit.optvis.randomness import Draws, stream_key
 from captum_vit.optvis.recipes import RECIPES
+from captum_vit.optvis.robustness import six_views
 from captum_vit.optvis.transforms import (
     LUCENTS_STANDARD,
     Ensemble,
@@ -215,14 +219,29 @@ def test_a_neurons_canvas_does_not_depend_on_its_company(vit, recipe):
     np.testing.assert_allclose(together[1].image, alone[0].image, atol=1e-4)
 
 
-@pytest.mark.parametrize("recipe", [CROPS, WHOLE], ids=lambda recipe: recipe.name)
-def test_the_activation_is_that_of_the_canvas_resized_to_what_the_model_sees(vit, recipe):
-    (render,) = captum_vit.render(vit, "blocks.1:7", recipe=recipe, **QUICK)
+@torch.no_grad()
+def activation_of(vit, pixels):
+    return vit.neuron("blocks.1:7")(vit.preprocessing.normalize(pixels)).mean().item()
+
+
+def test_the_activation_is_that_of_the_whole_canvas_where_nothing_crops(vit):
+    (render,) = captum_vit.render(vit, "blocks.1:7", recipe=WHOLE, **QUICK)
     image = torch.from_numpy(render.image).permute(2, 0, 1)[None]
-    seen = interpolate(image, (32, 32), mode="bilinear", antialias=True)
-    assert render.activation == pytest.approx(
-        vit.neuron("blocks.1:7")(vit.preprocessing.normalize(seen)).item(), abs=1e-5
-    )
+    seen = [interpolate(view, (32, 32), mode="bilinear", antialias=True) for view in (image, *six_views(image))]
+    found = [activation_of(vit, each) for each in seen]
+    assert (render.activation, render.worst) == pytest.approx((found[0], min(found[1:])), abs=1e-5)
+
+
+def test_the_activation_is_that_of_the_last_steps_crops_where_there_are_any(vit):
+    (render,) = captum_vit.render(vit, "blocks.1:7", recipe=CROPS, **QUICK)
+    image = torch.from_numpy(render.image).permute(2, 0, 1)[None]
+    numbers = Draws([stream_key(0, "blocks.1:7")], 3, CPU)
+    seen = [
+        CROPS.transforms[0].apply(Views.of(view[:, None], (32, 32)), numbers.at(2, 1)).pixels[0]
+        for view in (image, *six_views(image))
+    ]
+    found = [activation_of(vit, each) for each in seen]
+    assert (render.activation, render.worst) == pytest.approx((found[0], min(found[1:])), abs=1e-5)
 
 
 def test_crops_excite_the_neuron():
@@ -263,6 +282,60 @@ def test_the_canvas_is_part_of_what_is_kept(vit, tmp_path):
         tmp_path, vit, "blocks.1:3", RenderPlan.of(vit, recipe=CROPS, steps=2, canvas=64), progress=False
     )
     assert other.image.shape == (64, 64, 3)
+
+
+def test_the_command_has_a_canvas(tmp_path):
+    made = CliRunner().invoke(
+        app,
+        ["render", "deit_micro", "blocks.1:3", "--recipe", "fourier", "--steps", "1", "--canvas", "96",
+         "--out", str(tmp_path)],
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    with Image.open(tmp_path / "blocks.1-3.png") as image:
+        assert image.size == (96, 96)
+
+
+# --- maco
+
+
+def test_maco_is_the_authors_at_the_authors_size():
+    """Horama's: 1280 pixels for 224, 6 crops of 0.25 to 0.3, noise of 0.05 in values from -2.5 to 2.5."""
+    maco = RECIPES["maco"]
+    assert canvas_pixels(maco.canvas, (224, 224)) == (1280, 1280)
+    crops, noise = maco.transforms
+    assert crops.crops == 6
+    assert crops.sides == ((0.25 + 0.3) / 2,) * 2
+    assert crops.spread == pytest.approx((0.3 - 0.25) / 12**0.5, rel=0.01)
+    assert noise.std == pytest.approx(0.05 / 5 * (1 + 1 / 12) ** 0.5, rel=0.01)
+    assert (maco.optimizer, maco.steps, maco.parametrization) == (NAdam(lr=1.0), 1000, Phases(spread=1.0))
+
+
+def test_phases_have_one_spread_however_far_their_parameters_have_gone():
+    phases, size = Phases(spread=1.0), (24, 20)
+    start = phases.start(size, draws(2))
+    decode = phases.decoder(size, CPU)
+    torch.testing.assert_close(decode(5 * start + 3), decode(start), atol=1e-3, rtol=0)
+    parameters = (5 * start).requires_grad_()
+    (near,) = torch.autograd.grad(decode(start.requires_grad_()).square().sum(), start)
+    (far,) = torch.autograd.grad(decode(parameters).square().sum(), parameters)
+    torch.testing.assert_close(far, near / 5, atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("size", [(512, 512), (300, 640)])
+def test_a_large_canvas_has_as_much_of_each_frequency_as_a_small_one(size):
+    small, large = (_magnitudes(default_photos()[:4], each) for each in ((256, 256), size))
+    assert large.shape == (3, size[0], size[1] // 2 + 1)
+    rows, columns = np.fft.fftfreq(size[0]), np.fft.rfftfreq(size[1])
+    for band in ((0.05, 0.1), (0.1, 0.2), (0.2, 0.4)):
+        means = [
+            spectrum[:, (band[0] < distance) & (distance < band[1])].mean()
+            for spectrum, distance in (
+                (small, np.hypot(np.fft.fftfreq(256)[:, None], np.fft.rfftfreq(256))),
+                (large, np.hypot(rows[:, None], columns)),
+            )
+        ]
+        assert means[0] == pytest.approx(means[1], rel=0.05)
+    assert large[:, 0, 0] / np.sqrt(size[0] * size[1]) == pytest.approx(small[:, 0, 0] / 256)
 
 
 # --- what it costs

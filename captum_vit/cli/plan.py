@@ -26,6 +26,14 @@ Size = Annotated[
     int | None,
     typer.Option(min=1, help="Side of the optimized images in pixels; the model's input size when not given."),
 ]
+Canvas = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Side of the images in pixels where the model is to see crops of them, or the whole resized; --size is "
+        "then what it sees. The recipe's own when not given.",
+    ),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
@@ -53,6 +61,7 @@ class PlanChoice:
     size: int | None = None
     dtype: str | None = None
     start: Path | None = None
+    canvas: int | None = None
 
     def checked(self) -> PlanChoice:
         """The choice as it is, if there is such a recipe, among the plugins' too.
@@ -76,6 +85,7 @@ class PlanChoice:
             recipe=self.recipe,
             steps=self.steps,
             size=self.size,
+            canvas=self.canvas,
             seed=choice.seed,
             dtype=self.dtype,
             start=self.start,

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from captum_vit.cli import console, words
 from captum_vit.cli.model import Checkpoint, Device, Model, ModelChoice, RandomWeights, Seed, find_neurons
-from captum_vit.cli.plan import Dtype, PlanChoice, RecipeName, Size, Start, Steps
+from captum_vit.cli.plan import Canvas, Dtype, PlanChoice, RecipeName, Size, Start, Steps
 from captum_vit.probes.devices import AUTO
 
 
@@ -25,6 +25,7 @@ def render(
     recipe: RecipeName = words.DEFAULT_RECIPE,
     steps: Steps = None,
     size: Size = None,
+    canvas: Canvas = None,
     dtype: Dtype = None,
     start: Start = None,
     seed: Seed = 0,
@@ -40,7 +41,7 @@ def render(
 
     # Everything that can be wrong with the question comes before weights are fetched and images optimized.
     choice = ModelChoice(model, checkpoint, random_weights, seed, device).naming(neurons)
-    how = PlanChoice(recipe, steps, size, dtype, start).checked()
+    how = PlanChoice(recipe, steps, size, dtype, start, canvas).checked()
     addresses = find_neurons(choice, neurons)
     check_folder(out)
 

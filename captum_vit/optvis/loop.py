@@ -18,6 +18,7 @@ from captum_vit.optvis.plan import RenderPlan
 from captum_vit.optvis.randomness import Draws, stream_key
 from captum_vit.optvis.results import Render
 from captum_vit.optvis.robustness import six_views
+from captum_vit.optvis.transforms import RandomCrops
 from captum_vit.optvis.views import Views
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.grid import Size
@@ -154,7 +155,7 @@ class RenderLoop:
         """The results, after the last step."""
         first, images = self.decode(self._start()), self.images().detach()
         with self.losses:
-            starts = -self._losses(Views.of(first[:, None]))
+            starts = -self._losses(self._seen(first))
             activations, worst = self._judged(images)
             if self.best is not None:
                 best = self.decode(self.best)
@@ -184,8 +185,16 @@ class RenderLoop:
 
     def _judged(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Activations ``(N,)`` of images, and of the worst of their six views."""
-        views = [-self._losses(Views.of(view[:, None])) for view in six_views(images)]
-        return -self._losses(Views.of(images[:, None])), torch.stack(views).amin(dim=0)
+        views = [-self._losses(self._seen(view)) for view in six_views(images)]
+        return -self._losses(self._seen(images)), torch.stack(views).amin(dim=0)
+
+    def _seen(self, images: Tensor) -> Views:
+        """What the model sees of finished images: the crops of the last step where there are any, or else the whole."""
+        views = Views.of(images[:, None], self.plan.input_size)
+        for number, stage in enumerate(self.stages):
+            if isinstance(stage, RandomCrops):
+                views = stage.apply(views, self.draws.at(self.plan.steps - 1, number + 1))
+        return views
 
 
 def _problem(

@@ -26,6 +26,9 @@ _COLOR /= np.linalg.norm(_COLOR, axis=0).max()
 # Of pixels, what a sigmoid can reach.
 _DARKEST = 0.02
 
+# Side in pixels up to which photos fill an image.
+_LARGEST = 256
+
 # From parameters (N, ...) to images (N, 3, height, width) in [0, 1].
 Decoder = Callable[[Tensor], Tensor]
 
@@ -127,13 +130,20 @@ class Phases:
     ----------
     photos
         Photos whose mean magnitude spectrum is taken; the package's own when none are given.
+    spread
+        Standard deviation to which the phases of an image are brought whenever they are used, 1 in the authors' code:
+        the further the parameters have moved, the less a step of the optimizer turns a phase. None: phases are the
+        parameters as they are.
     """
 
     photos: tuple[Path, ...] = ()
+    spread: float | None = None
 
     def start(self, size: Size, draw: StepDraws) -> Tensor:
         """See :class:`Parametrization`."""
         height, width = size
+        if self.spread is not None:
+            return draw.normal(3, height, width // 2 + 1)
         return (draw.uniform(3, height, width // 2 + 1) * 2 - 1) * math.pi
 
     def encode(self, images: Tensor) -> Tensor:
@@ -149,6 +159,9 @@ class Phases:
         colors = _color_matrix(device)
 
         def decode(parameters: Tensor) -> Tensor:
+            if self.spread is not None:
+                spread, mean = torch.std_mean(parameters, dim=(1, 2, 3), keepdim=True)
+                parameters = (parameters - mean) * (self.spread / (spread + 1e-5))
             spectrum = torch.polar(magnitudes.expand_as(parameters), parameters)
             return _correlated(torch.fft.irfft2(spectrum, s=size, norm="ortho"), colors)
 
@@ -178,8 +191,12 @@ def _correlated(images: Tensor, colors: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _magnitudes(photos: Sequence[Path], size: Size) -> NDArray[np.float64]:
-    """Mean magnitude spectrum ``(3, height, width // 2 + 1)`` of photos, in the space of :class:`Fourier`."""
-    height, width = size
+    """Mean magnitude spectrum ``(3, height, width // 2 + 1)`` of photos, in the space of :class:`Fourier`.
+
+    Photos have no detail to fill a large canvas with. Its spectrum is that of a smaller one, stretched: an image that
+    shows more of the world has the same amount of each frequency (in cycles a pixel).
+    """
+    height, width = (min(side, _LARGEST) for side in size)
     total = np.zeros((3, height, width // 2 + 1))
     for photo in photos:
         channels: list[Any] = [
@@ -189,4 +206,24 @@ def _magnitudes(photos: Sequence[Path], size: Size) -> NDArray[np.float64]:
         pixels = np.stack(channels).astype(np.float64).clip(_DARKEST, 1 - _DARKEST)
         decorrelated = np.einsum("ij,jhw->ihw", np.linalg.inv(_COLOR), np.log(pixels / (1 - pixels)))
         total += np.abs(np.fft.rfft2(decorrelated, norm="ortho"))
-    return total / len(photos)
+    return _stretched(total / len(photos), (height, width), size)
+
+
+def _stretched(spectrum: NDArray[np.float64], small: Size, large: Size) -> NDArray[np.float64]:
+    """A spectrum ``(3, height, width // 2 + 1)`` of images of one size as that of larger ones."""
+    if small == large:
+        return spectrum
+    frequencies = [
+        (np.fft.fftshift(np.fft.fftfreq(height)), np.fft.rfftfreq(width)) for height, width in (small, large)
+    ]
+    rows, columns = (
+        np.stack([np.interp(there, here, each) for each in np.eye(len(here))], axis=1)
+        for here, there in zip(*frequencies, strict=True)
+    )
+    # The mean colour is no frequency: none of it goes into the first ones, and it grows with the number of pixels.
+    means = spectrum[:, 0, 0] * math.sqrt(math.prod(large) / math.prod(small))
+    spectrum = spectrum.copy()
+    spectrum[:, 0, 0] = (spectrum[:, 0, 1] + spectrum[:, 1, 0]) / 2
+    stretched = np.fft.ifftshift(rows @ np.fft.fftshift(spectrum, axes=1) @ columns.T, axes=1)
+    stretched[:, 0, 0] = means
+    return stretched

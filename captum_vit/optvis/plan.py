@@ -105,8 +105,9 @@ class RenderPlan:
         canvas
             Size of the images where that is not to be what the model sees: a side in pixels, (height, width), or
             :class:`~captum_vit.optvis.canvas.Times` ``size``; the recipe's own when not given, and ``size`` if it has
-            none. ``size`` is then what the model sees: of recipes with crops the crops, of others, and of the finished
-            image, the whole, resized with antialiasing.
+            none. ``size`` is then what the model sees: crops, in recipes that crop, or the whole resized with
+            antialiasing. Activations, of the finished image and of its worst view too, are those of what it sees: the
+            mean over the crops of the last step, without noise, or that of the whole.
         seed
             Seed of the random numbers.
         dtype

@@ -94,7 +94,9 @@ class Draws:
 
     def words(self, step: int, purpose: int, count: int) -> Tensor:
         """Words ``(N, count)``: int64 in [0, 2**32)."""
-        ahead = max(1, min(self.steps, _AHEAD // count))
+        ahead = min(self.steps, _AHEAD // count)
+        if ahead <= 1:  # nothing for later steps: such as the start of a large image, which must not stay in memory
+            return self._compute(step, 1, purpose, count)[0]
         first, table = self._tables.get((purpose, count), (0, None))
         if table is None or not first <= step < first + len(table):
             first, table = step, self._compute(step, ahead, purpose, count)

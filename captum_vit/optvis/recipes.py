@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from captum_vit.checks import shortly
 from captum_vit.errors import RecipeError
+from captum_vit.optvis.canvas import Times
 from captum_vit.optvis.optimizers import Adam, NAdam
 from captum_vit.optvis.parametrizations import Fourier, Phases, Pixels
 from captum_vit.optvis.penalties import TotalVariation
@@ -70,11 +71,14 @@ RECIPES = {
         ),
         Recipe(
             "maco",
-            parametrization=Phases(),
-            transforms=(RandomCrops(crops=8, sides=(0.5, 0.05)), PixelNoise(std=0.08)),
+            parametrization=Phases(spread=1.0),
+            # 1280 pixels for a model that sees 224; crops of 0.25 to 0.3 of that, all as likely (of that deviation);
+            # and noise of 0.05, normal and uniform, of values that span 5.
+            canvas=Times(40 / 7),
+            transforms=(RandomCrops(crops=6, sides=(0.275, 0.275), spread=0.0144), PixelNoise(std=0.0104)),
             optimizer=NAdam(lr=1.0),
-            steps=256,
-            source="Fel et al. 2023, arXiv 2306.06805",
+            steps=1000,
+            source="Fel et al. 2023, arXiv 2306.06805, and the authors' published code for PyTorch, Horama",
         ),
     )
 }

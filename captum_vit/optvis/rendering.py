@@ -56,7 +56,7 @@ def render(
     callback
         Called after each step with the numbers of finished steps and of all steps.
     **settings
-        ``recipe``, ``steps``, ``size``, ``seed``, ``dtype``, ``origin``, as for
+        ``recipe``, ``steps``, ``size``, ``canvas``, ``seed``, ``dtype``, ``start``, ``origin``, as for
         :meth:`captum_vit.optvis.plan.RenderPlan.of`: the default recipe (``steady``), its number of steps and the
         model's own size when not given.
 

@@ -35,7 +35,7 @@ from captum_vit.models.training.teacher import load_teacher
 from captum_vit.optvis.recipes import RECIPES
 from captum_vit.optvis.results import to_pil
 
-COPIES = {"ghiasi2022": 8, "maco": 8}
+COPIES = {"ghiasi2022": 8, "maco": 6}
 STRONGEST = 10
 
 
