@@ -104,7 +104,7 @@ def test_a_neuron_that_no_random_start_excites_is_accentuated_from_its_strongest
     for render, photos in from_photos:
         assert render.started_from == photos[0].path.name
         assert render.problem is None
-    for card in assemble(made, best, top, "tiny"):
+    for card in assemble(made, best, top, "tiny", [None] * len(made)):
         words = [text.get_text() for text in draw_card(card).texts] + [
             text.get_text() for axes in draw_card(card).axes for text in axes.texts
         ]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
+from captum_vit.cards.agreement import STRONGEST, Agreement, agreements
 from captum_vit.cards.photos import Photo, most_activating
 from captum_vit.checks import check_adapted, shortly, some, whole_number
 from captum_vit.errors import CardError
@@ -54,6 +55,9 @@ class Card:
         How a photo's activation follows from its patch map: ``"mean"``, or another that ranked the photos.
     skipped
         Why files among the images were left out, one message each.
+    agreement
+        Whether the optimized image lies nearer to the neuron's strongest photos than to others; None where that cannot
+        be told.
     """
 
     model: str
@@ -64,6 +68,7 @@ class Card:
     images: int
     reduction: str = "mean"
     skipped: tuple[str, ...] = ()
+    agreement: Agreement | None = None
 
     @property
     def photo(self) -> Photo:
@@ -194,7 +199,8 @@ def neuron_cards(
     best = most_activating(vit, neurons, top, k=k, batch_size=batch_size, progress=progress)
     renders = render(vit, neurons, plan=plan, batch_size=batch_size, progress=progress)
     renders = accentuated(vit, renders, best, plan)
-    return assemble(renders, best, top, model or vit.model_name)
+    agreed = agreements(vit, renders, top, batch_size=batch_size, progress=progress)
+    return assemble(renders, best, top, model or vit.model_name, agreed)
 
 
 def accentuated(vit: AdaptedModel, renders: Renders, best: Sequence[tuple[Photo, ...]], plan: RenderPlan) -> Renders:
@@ -232,13 +238,21 @@ def rank_photos(
     if isinstance(photos, TopImages):
         return photos
     sites = dict.fromkeys(vit.canonical(address).site for address in addresses)
-    # So many that the best are of k photos, also where all parts of some are better than any of another.
+    # So many that the best are of as many photos as are asked for, also where some are there in several parts.
     parts = max(Counter(Part.of(photo).file for photo in photos).values())
-    return top_images(vit, photos, k * parts, sites=list(sites), batch_size=batch_size, progress=progress)
+    return top_images(
+        vit, photos, max(k, STRONGEST) * parts, sites=list(sites), batch_size=batch_size, progress=progress
+    )
 
 
-def assemble(renders: Renders, photos: Sequence[tuple[Photo, ...]], top: TopImages, model: str) -> tuple[Card, ...]:
-    """Put cards together from the neurons' renders, their photos and the ranking that chose those."""
+def assemble(
+    renders: Renders,
+    photos: Sequence[tuple[Photo, ...]],
+    top: TopImages,
+    model: str,
+    agreed: Sequence[Agreement | None],
+) -> tuple[Card, ...]:
+    """Put cards together from the neurons' renders, their photos, the ranking that chose those, and agreements."""
     return tuple(
         Card(
             model=model,
@@ -249,6 +263,7 @@ def assemble(renders: Renders, photos: Sequence[tuple[Photo, ...]], top: TopImag
             images=top.images,
             reduction=top.reduction,
             skipped=tuple(top.skipped),
+            agreement=agreement,
         )
-        for optimized, best in zip(renders, photos, strict=True)
+        for optimized, best, agreement in zip(renders, photos, agreed, strict=True)
     )

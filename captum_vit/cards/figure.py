@@ -24,7 +24,7 @@ RENDER, TILE = 2.9, 1.5
 ROW_LABELS, COLUMN_LABELS = 0.34, 0.4
 HEAD, FOOT = 0.62, 0.36
 BAR, BAR_LABELS = 0.1, 0.62
-CAPTION, PROBLEM = 0.56, 0.3
+CAPTION, PROBLEM = 0.64, 0.34
 LOWEST_HISTOGRAM, HISTOGRAM_LABELS = 0.8, 0.34
 NARROWEST, NARROWEST_COLUMN = 7.6, 1.2
 
@@ -98,10 +98,10 @@ class _Drawing:
         self.canvas.text(MARGIN, bottom - 0.2, origin(self.card), 9.5)
         detail = f"activation {number(optimized.activation)}"
         self.canvas.text(MARGIN + RENDER, bottom - 0.2, detail, 8, OPTIMIZED, ha="right")
-        self.canvas.text(MARGIN, bottom - 0.36, scores(self.card), 7, FAINT)
+        self.canvas.text(MARGIN, bottom - 0.27, "\n".join(scores(self.card)), 7, FAINT, va="top")
         if optimized.problem:
             words = fill(f"Means little: {optimized.problem}", 56, max_lines=2)
-            self.canvas.text(MARGIN, bottom - 0.42, words, 7, INK, va="top", style="italic")
+            self.canvas.text(MARGIN, bottom - 0.55, words, 7, INK, va="top", style="italic")
 
     def _photos(self) -> None:
         card, tile_height = self.card, self.tile[1]

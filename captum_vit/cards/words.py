@@ -61,12 +61,20 @@ def origin(card: Card) -> str:
     return "Optimized image" if photo is None else f"Accentuated from {shortened(photo, 16)}"
 
 
-def scores(card: Card) -> str:
-    """How far the optimized image excites the neuron beyond the strongest photo; empty where that cannot be told."""
-    if card.ratio is None:
-        return ""
-    worst = "" if card.worst_ratio is None else f", {number(card.worst_ratio)}× at its worst view"
-    return f"{number(card.ratio)}× the strongest photo{worst}"
+def scores(card: Card) -> tuple[str, ...]:
+    """What the optimized image is worth, a line each: its activation over the strongest photo's, and agreement.
+
+    What cannot be told is left out.
+    """
+    lines = []
+    if card.ratio is not None:
+        worst = "" if card.worst_ratio is None else f", {number(card.worst_ratio)}× at its worst view"
+        lines.append(f"{number(card.ratio)}× the strongest photo{worst}")
+    if (agreed := card.agreement) is not None:
+        lines.append(
+            f"agreement {agreed.value:.2f} with the {agreed.photos} strongest photos, against {agreed.others} others"
+        )
+    return tuple(lines)
 
 
 def small_print(card: Card) -> tuple[str, ...]:

@@ -95,6 +95,7 @@ def make_cards(
     OutputError
         The folder for renders cannot be made or written; said before weights are fetched.
     """
+    from captum_vit.cards.agreement import agreements
     from captum_vit.cards.card import accentuated, assemble, rank_photos
     from captum_vit.cards.photos import most_activating
     from captum_vit.optvis.folder import render_into
@@ -113,7 +114,8 @@ def make_cards(
         else:
             made = render(vit, addresses, plan=plan)
         made = accentuated(vit, made, best, plan)
-    return assemble(made, best, ranking, choice.full_name)
+        agreed = agreements(vit, made, ranking)
+    return assemble(made, best, ranking, choice.full_name, agreed)
 
 
 def warn_of(cards: Sequence[Card]) -> None:
