@@ -16,6 +16,7 @@ from captum_vit.atlas.images import FILE as LIST
 from captum_vit.atlas.images import ImageList
 from captum_vit.atlas.manifest import Manifest, merged_ranking
 from captum_vit.atlas.pieces import Piece, RankingPiece, is_done
+from captum_vit.atlas.publishing import publish
 from captum_vit.atlas.ranking import merge
 from captum_vit.atlas.reader import Atlas, open_atlas
 from captum_vit.atlas.settings import AtlasSettings, propose
@@ -172,6 +173,7 @@ def carry_out(undertaking: Undertaking, engine: Engine, *, progress: bool = True
         with engine.crew(undertaking.job, undertaking.vit) as crew:
             _do(folder, crew, manifest, missing, progress)
     write_neurons(folder, manifest, {})
+    publish(folder, manifest)
     _clear(folder)
     return open_atlas(folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_vit.atlas.images import read_entries
-from captum_vit.atlas.pieces import PhotoPiece, units_of
+from captum_vit.atlas.pieces import PhotoPiece, is_done, units_of
 from captum_vit.atlas.ranking import ranked_positions, ranked_sha256
 from captum_vit.atlas.reading import check_unchanged
 from captum_vit.atlas.sheets import as_tile, write_sheet
-from captum_vit.atlas.tables import writing
+from captum_vit.atlas.tables import reading, writing
 from captum_vit.atlas.worker import Advance, Worker
 from captum_vit.errors import AtlasError
 from captum_vit.probes.grid import Size
@@ -141,3 +142,22 @@ def restored(levels: bytes, low: float, high: float, grid: Size) -> NDArray[np.f
     """The inverse of :func:`quantized` for one map, ``(rows, columns)``, to a 256th of its range."""
     shares = np.frombuffer(levels, dtype=np.uint8).reshape(grid).astype(np.float32) / 255
     return np.asarray(low + shares * (high - low), dtype=np.float32)
+
+
+def tables_of(folder: Path, piece: PhotoPiece) -> Iterator[dict[str, Any]]:
+    """The rows of a piece, some at a time, by column; none if the piece is not done.
+
+    Raises
+    ------
+    AtlasError
+        The file is damaged.
+    """
+    if not is_done(folder, piece):
+        return
+    with reading(folder / piece.last_file) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            yield {
+                name: table[name].to_pylist() if name in ("by", "site", "map") else table[name].to_numpy()
+                for name in KINDS
+            }

@@ -156,4 +156,5 @@ def _report(made: Atlas, choice: ModelChoice) -> None:
     stdout = console.stdout()
     stdout.print(f"[bold]{len(made)} neurons[/] of {escape(choice.full_name)}")
     stdout.print(f"  photos  the {made.manifest.k} best of {made.manifest.images.count} for each neuron")
+    stdout.print(f"  page    [green]{escape(shown(made.folder / 'index.html'))}[/]")
     stdout.print(f"  table   [green]{escape(shown(made.folder / 'neurons.parquet'))}[/]")
