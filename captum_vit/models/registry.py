@@ -197,8 +197,8 @@ _MODELS = (
             "depths": (2, 4),
             "num_heads": (2, 4),
         },
-        sha256="fa79f709c4a9bafa573a57fbfae376651bcbe743722794a59f0ed12ae5ec4e90",
-        classes=_PHOTOS,
+        sha256="c33387f79d112a6079bbb6528075d5f954c94c2d6aace91656ed3ac887a3c714",
+        classes=CATEGORIES,
         classifier="head.fc",
     ),
     EmbeddedModel(
