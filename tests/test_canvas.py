@@ -236,11 +236,8 @@ def test_the_activation_is_that_of_the_last_steps_crops_where_there_are_any(vit)
     (render,) = captum_vit.render(vit, "blocks.1:7", recipe=CROPS, **QUICK)
     image = torch.from_numpy(render.image).permute(2, 0, 1)[None]
     numbers = Draws([stream_key(0, "blocks.1:7")], 3, CPU)
-    seen = [
-        CROPS.transforms[0].apply(Views.of(view[:, None], (32, 32)), numbers.at(2, 1)).pixels[0]
-        for view in (image, *six_views(image))
-    ]
-    found = [activation_of(vit, each) for each in seen]
+    crops = CROPS.transforms[0].apply(Views.of(image[:, None], (32, 32)), numbers.at(2, 1)).pixels[0]
+    found = [activation_of(vit, each) for each in (crops, *six_views(crops))]
     assert (render.activation, render.worst) == pytest.approx((found[0], min(found[1:])), abs=1e-5)
 
 

@@ -185,8 +185,10 @@ class RenderLoop:
 
     def _judged(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Activations ``(N,)`` of images, and of the worst of their six views."""
-        views = [-self._losses(self._seen(view)) for view in six_views(images)]
-        return -self._losses(self._seen(images)), torch.stack(views).amin(dim=0)
+        seen = self._seen(images).pixels
+        views = [Views.of(view.unflatten(0, seen.shape[:2])) for view in six_views(seen.flatten(0, 1))]
+        worst = torch.stack([-self._losses(view) for view in views]).amin(dim=0)
+        return -self._losses(Views.of(seen)), worst
 
     def _seen(self, images: Tensor) -> Views:
         """What the model sees of finished images: the crops of the last step where there are any, or else the whole."""

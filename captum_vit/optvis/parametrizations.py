@@ -189,7 +189,6 @@ def _correlated(images: Tensor, colors: Tensor) -> Tensor:
     return torch.sigmoid(colors @ images.flatten(2)).reshape(images.shape)
 
 
-@lru_cache(maxsize=8)
 def _magnitudes(photos: Sequence[Path], size: Size) -> NDArray[np.float64]:
     """Mean magnitude spectrum ``(3, height, width // 2 + 1)`` of photos, in the space of :class:`Fourier`.
 
@@ -197,6 +196,13 @@ def _magnitudes(photos: Sequence[Path], size: Size) -> NDArray[np.float64]:
     shows more of the world has the same amount of each frequency (in cycles a pixel).
     """
     height, width = (min(side, _LARGEST) for side in size)
+    return _stretched(_mean_magnitudes(photos, (height, width)), (height, width), size)
+
+
+@lru_cache(maxsize=8)
+def _mean_magnitudes(photos: Sequence[Path], size: Size) -> NDArray[np.float64]:
+    """Mean magnitude spectrum of photos, resized."""
+    height, width = size
     total = np.zeros((3, height, width // 2 + 1))
     for photo in photos:
         channels: list[Any] = [
@@ -206,7 +212,7 @@ def _magnitudes(photos: Sequence[Path], size: Size) -> NDArray[np.float64]:
         pixels = np.stack(channels).astype(np.float64).clip(_DARKEST, 1 - _DARKEST)
         decorrelated = np.einsum("ij,jhw->ihw", np.linalg.inv(_COLOR), np.log(pixels / (1 - pixels)))
         total += np.abs(np.fft.rfft2(decorrelated, norm="ortho"))
-    return _stretched(total / len(photos), (height, width), size)
+    return total / len(photos)
 
 
 def _stretched(spectrum: NDArray[np.float64], small: Size, large: Size) -> NDArray[np.float64]:

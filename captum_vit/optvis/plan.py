@@ -107,7 +107,7 @@ class RenderPlan:
             :class:`~captum_vit.optvis.canvas.Times` ``size``; the recipe's own when not given, and ``size`` if it has
             none. ``size`` is then what the model sees: crops, in recipes that crop, or the whole resized with
             antialiasing. Activations, of the finished image and of its worst view too, are those of what it sees: the
-            mean over the crops of the last step, without noise, or that of the whole.
+            mean over the crops of the last step and their views, without noise, or that of the whole.
         seed
             Seed of the random numbers.
         dtype
