@@ -13,8 +13,9 @@ from typing import Any
 from captum_vit.atlas.tables import Columns, read_rows, write_table
 from captum_vit.data.search import find_images, image_suffixes, read_list
 from captum_vit.errors import AtlasError, ImageError
-from captum_vit.models import default_photos
+from captum_vit.models import default_crops
 from captum_vit.storage.files import shown
+from captum_vit.storage.part import Part
 
 FILE = "images.parquet"
 
@@ -66,7 +67,7 @@ class ImageList:
     def of(cls, sources: Sequence[str | Path] | None) -> ImageList:
         """The images in folders, in archives (``.tar``), in lists (``.txt``, one path a line), and files themselves.
 
-        Of none, the photos that come with the package.
+        Of none, the crops of photos that come with the package.
 
         Raises
         ------
@@ -75,7 +76,7 @@ class ImageList:
         """
         places: list[Path] = []
         entries: list[Entry] = []
-        for source in map(Path, default_photos() if sources is None else sources):
+        for source in map(Path, default_crops() if sources is None else sources):
             place, found = _entries(source)
             if place not in places:
                 places.append(place)
@@ -141,7 +142,7 @@ def read_bytes(places: Sequence[Path], entry: Entry) -> bytes:
         It cannot be read.
     """
     place = places[entry.place]
-    path = place if entry.offset >= 0 else place / entry.name
+    path = place if entry.offset >= 0 else Path(Part.of(place / entry.name).file)
     try:
         with path.open("rb") as file:
             file.seek(max(entry.offset, 0))
@@ -170,13 +171,15 @@ def _entries(source: Path) -> tuple[Path, Iterator[tuple[str, int, int]]]:
         return source.parent, _files(source.parent, read_list(source))
     if source.is_dir():
         return source, _files(source, find_images([source]))
+    if Part.of(source).box is not None:
+        return source.parent, _files(source.parent, [source])
     return source.parent, _files(source.parent, find_images([source]))
 
 
 def _files(place: Path, paths: Sequence[Path]) -> Iterator[tuple[str, int, int]]:
     for path in paths:
         try:
-            size = path.stat().st_size
+            size = Path(Part.of(path).file).stat().st_size
         except OSError as error:
             raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
         # A list may name files elsewhere, by their whole path; such an atlas stays where they are.

@@ -93,8 +93,8 @@ def make_atlas(
         A model's name, as :func:`captum_vit.load_model` takes it, or a function of a module, which gives an adapted
         model.
     images
-        Folders, archives (``.tar``), lists (``.txt``) and image files; the photos that come with the package when not
-        given. An atlas that goes on needs them again, from wherever they are now.
+        Folders, archives (``.tar``), lists (``.txt``) and image files; crops of the photos that come with the package when
+        not given. An atlas that goes on needs them again, from wherever they are now.
     neurons
         Which, as ``"SITE:UNIT"``, ``"SITE:0-63"``, ``"SITE:all"`` or ``"SITE:random:16"``; all when not given.
     engine
@@ -172,7 +172,7 @@ def carry_out(undertaking: Undertaking, engine: Engine, *, progress: bool = True
     if missing:
         with engine.crew(undertaking.job, undertaking.vit) as crew:
             _do(folder, crew, manifest, missing, progress)
-    write_neurons(folder, manifest, {})
+    write_neurons(folder, manifest)
     publish(folder, manifest)
     _clear(folder)
     return open_atlas(folder)

@@ -12,13 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_vit.atlas.agreement import evenly
 from captum_vit.atlas.images import read_entries
 from captum_vit.atlas.pieces import PhotoPiece, is_done, units_of
-from captum_vit.atlas.ranking import ranked_positions, ranked_sha256
+from captum_vit.atlas.ranking import ranked_images, ranked_positions, ranked_sha256
 from captum_vit.atlas.reading import check_unchanged
 from captum_vit.atlas.sheets import as_tile, write_sheet
 from captum_vit.atlas.tables import reading, writing
+from captum_vit.atlas.vectors import write_vectors
 from captum_vit.atlas.worker import Advance, Worker
+from captum_vit.cards.embedding import embed
 from captum_vit.errors import AtlasError
 from captum_vit.probes.grid import Size
 from captum_vit.storage.files import check_folder
@@ -53,31 +56,42 @@ def show(worker: Worker, piece: PhotoPiece, advance: Advance) -> None:
     """Do a piece of the photos: one pass over those of its images that are among the best of a neuron of the part."""
     pictures, batch_size = worker.manifest.pictures, worker.manifest.work.images_a_batch
     best = list(_best(worker, piece))
-    used = sorted({image for each in best for image in each.image.tolist()})
+    shown = {image for each in best for image in each.image.tolist()}
+    used = sorted(shown)
     known = ranked_sha256(worker.folder, worker.manifest, piece.first, piece.last)
-    entries = read_entries(worker.folder, piece.first, piece.last) if used else []
-    entries = [entries[image - piece.first] for image in used]
+    # Some more are embedded, to tell a neuron's strongest photos from; they are not shown.
+    sample = evenly(ranked_images(worker.folder))
+    read = sorted({*used, *(image for image in sample.tolist() if piece.first <= image <= piece.last)})
+    entries = read_entries(worker.folder, piece.first, piece.last) if read else []
+    entries = [entries[image - piece.first] for image in read]
     path = worker.folder / piece.last_file
     check_folder(path.parent)
     tiles: list[NDArray[np.uint8]] = []
+    vectors: list[NDArray[np.float16]] = []
     sheets = 0
     # The table comes last: where it is, the piece is done.
     with writing(path, KINDS) as write:
         for batch in worker.photos.batches(entries, batch_size):
             if batch.pixels is None or batch.skipped:
                 raise AtlasError(f"a photo that was ranked cannot be read any more: {batch.skipped[0]}")
-            images = [used[number] for number in batch.numbers]
+            images = [read[number] for number in batch.numbers]
             for image, (name, sha256) in zip(images, batch.sources, strict=True):
                 check_unchanged((name, known[image]), (name, sha256))
             for rows in _maps(worker, best, images, batch.pixels):
                 place = np.searchsorted(used, rows["image"])
                 write({**rows, "sheet": place // pictures.tiles, "tile": place % pictures.tiles})
-            for pixels in batch.pixels.permute(0, 2, 3, 1).numpy():
-                tiles.append(as_tile(pixels, pictures.photo_size))
+            if (embedded := embed(worker.vit, batch.pixels)) is not None:
+                vectors.append(embedded[0].numpy().astype(np.float16))
+            for image, pixels in zip(images, batch.pixels.permute(0, 2, 3, 1).numpy(), strict=True):
+                if image in shown:
+                    tiles.append(as_tile(pixels, pictures.photo_size))
             while len(tiles) >= pictures.tiles:
                 sheet = worker.folder / piece.sheet(sheets)
                 write_sheet(sheet, tiles[: pictures.tiles], pictures.photo_columns, pictures.photo_quality)
                 tiles, sheets = tiles[pictures.tiles :], sheets + 1
+        if vectors:
+            arrays = {"images": np.array(read), "vectors": np.concatenate(vectors)}
+            write_vectors(worker.folder / piece.vectors, **arrays)
         if tiles:
             sheet = worker.folder / piece.sheet(sheets)
             write_sheet(sheet, tiles, pictures.photo_columns, pictures.photo_quality)

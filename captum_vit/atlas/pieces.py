@@ -69,6 +69,11 @@ class PhotoPiece:
         """The file that is written last: where it is, the piece is done."""
         return f"{self.name}.parquet"
 
+    @property
+    def vectors(self) -> str:
+        """Path of the embeddings in the atlas."""
+        return f"{self.name}.safetensors"
+
     def sheet(self, number: int) -> str:
         """Path of a sheet of thumbnails in the atlas."""
         return f"{self.name}-{number:04d}.webp"
@@ -113,6 +118,11 @@ class RenderPiece:
     def sheet(self) -> str:
         """Path of the sheet of renders in the atlas."""
         return f"{self.name}.webp"
+
+    @property
+    def vectors(self) -> str:
+        """Path of the embeddings in the atlas."""
+        return f"{self.name}.safetensors"
 
     @property
     def amount(self) -> int:

@@ -80,6 +80,12 @@ def ranked_positions(folder: Path, by: str, sites: Sequence[str]) -> dict[str, N
         return {site: file.get_tensor(f"{site}/positions") for site in sites}
 
 
+def ranked_images(folder: Path) -> NDArray[np.int64]:
+    """Which images are among the best of any unit of the model by activation, ascending."""
+    with safe_open(folder / merged_ranking(ACTIVATION), framework="numpy") as file:
+        return np.asarray(file.get_tensor("sources/positions"), dtype=np.int64)
+
+
 def ranked_sha256(folder: Path, manifest: Manifest, first: int, last: int) -> dict[int, str]:
     """SHA-256 of those images of a range that are in a ranking, by their positions."""
     found: dict[int, str] = {}

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
 
 from captum_vit.atlas.pieces import RenderPiece
 from captum_vit.atlas.sheets import as_tile, write_sheet
+from captum_vit.atlas.vectors import write_vectors
 from captum_vit.atlas.worker import Advance, Worker
+from captum_vit.cards.embedding import embed
 from captum_vit.optvis.rendering import render_batches
 from captum_vit.optvis.results import Render
 from captum_vit.storage.files import check_folder, replacing
@@ -21,17 +29,20 @@ def render(worker: Worker, piece: RenderPiece, advance: Advance) -> None:
     """Do a piece of the renders."""
     pictures, batch_size = worker.manifest.pictures, worker.manifest.work.units_a_batch
     addresses = [f"{piece.site}:{unit}" for unit in piece.units]
-    tiles, records = {}, {}
+    tiles, records, vectors = {}, {}, {}
     # The piece is counted in neurons, and a contending recipe's steps may be fewer than the plan's.
     progress = _Steps(worker.plan.steps, advance)
     for batch in render_batches(worker.vit, addresses, worker.plan, batch_size=batch_size, on_step=progress):
         for place, made in batch.items():
             tiles[place] = as_tile(made.image, pictures.render_size)
             records[place] = _record(piece.units[place], made)
+        vectors |= dict(zip(batch, _embedded(worker, list(batch.values())), strict=False))
     check_folder((worker.folder / piece.sheet).parent)
     places = range(len(addresses))
     in_order = [tiles[place] for place in places]
     write_sheet(worker.folder / piece.sheet, in_order, worker.manifest.work.render_columns, pictures.render_quality)
+    if vectors:
+        write_vectors(worker.folder / piece.vectors, vectors=np.stack([vectors[place] for place in places]))
     content = {
         "site": piece.site,
         "made_with": {name: worker.plan.settings[name] for name in ("device", "versions")},
@@ -40,6 +51,16 @@ def render(worker: Worker, piece: RenderPiece, advance: Advance) -> None:
     # The records come last: where they are, the piece is done.
     with replacing(worker.folder / piece.last_file) as partial:
         partial.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _embedded(worker: Worker, renders: Sequence[Render]) -> NDArray[np.float16]:
+    """Embeddings of finished images at the model's input size, ``(N, D)``; none if the model gives none."""
+    pixels = torch.stack([torch.from_numpy(np.nan_to_num(made.image)).permute(2, 0, 1) for made in renders])
+    size = worker.vit.preprocessing.size
+    if tuple(pixels.shape[2:]) != tuple(size):
+        pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True).clamp(0, 1)
+    found = embed(worker.vit, pixels)
+    return np.zeros((0, 0), dtype=np.float16) if found is None else found[0].numpy().astype(np.float16)
 
 
 class _Steps:

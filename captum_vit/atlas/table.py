@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from captum_vit.atlas.agreement import read_agreements
 from captum_vit.atlas.classes import Labels
 from captum_vit.atlas.manifest import Manifest, SiteEntry, merged_ranking
 from captum_vit.atlas.pieces import RenderPiece
@@ -55,7 +56,7 @@ KINDS = {
 _OF_RENDERS = ("activation", "worst", "problem", "made_by", "sheet", "tile", "tiles")
 
 
-def write_neurons(folder: Path, manifest: Manifest, more: Mapping[str, Mapping[str, Any]]) -> None:
+def write_neurons(folder: Path, manifest: Manifest, *more: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the table, site by site.
 
     Parameters
@@ -65,7 +66,7 @@ def write_neurons(folder: Path, manifest: Manifest, more: Mapping[str, Mapping[s
     manifest
         Its manifest.
     more
-        By address, values of further columns: words, and how well renders and photos agree.
+        By address, values of further columns, such as words.
 
     Raises
     ------
@@ -76,6 +77,7 @@ def write_neurons(folder: Path, manifest: Manifest, more: Mapping[str, Mapping[s
     """
     rankings = {by: TopImages.load(folder / merged_ranking(by)) for by in manifest.rankings}
     labels = Labels.of(folder, manifest)
+    more = (read_agreements(folder, manifest, rankings[ACTIVATION]), *more)
     with writing(folder / FILE, KINDS) as write:
         for depth, site in enumerate(manifest.sites):
             rows = list(_rows(folder, manifest, depth, site, rankings, labels, more))
@@ -115,7 +117,7 @@ def _rows(
     site: SiteEntry,
     rankings: Mapping[str, TopImages],
     labels: Labels,
-    more: Mapping[str, Mapping[str, Any]],
+    more: Sequence[Mapping[str, Mapping[str, Any]]],
 ) -> Iterator[dict[str, Any]]:
     """The rows of a site, by unit."""
     renders = {
@@ -147,7 +149,7 @@ def _rows(
             "worst_ratio": _over(made.get("worst"), strongest, manifest),
             "silenced": is_silenced(made.get("problem")),
             **labels.counted(images),
-            **more.get(address, {}),
+            **{name: value for known in more for name, value in known.get(address, {}).items()},
         }
         for by, ranking in rankings.items():
             if by != ACTIVATION:

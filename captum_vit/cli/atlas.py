@@ -34,7 +34,7 @@ def atlas(
         typer.Option(
             metavar="DIR|FILE.txt|FILE.tar",
             help="Folder of images (searched with its subfolders), text file with one path a line, or archive; may be "
-            "repeated. The photos that come with the package when not given.",
+            "repeated. Crops of the photos that come with the package when not given.",
         ),
     ] = None,
     out: Annotated[

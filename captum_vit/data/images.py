@@ -59,14 +59,15 @@ def decode_rgb(content: bytes, name: str) -> Image.Image:
     content
         The bytes.
     name
-        What the message calls them.
+        What the message calls them; the name of a part asks for that part.
 
     Raises
     ------
     ImageError
         As for :func:`open_rgb`.
     """
-    return _told(name, lambda: _decoded(io.BytesIO(content), len(content), as_rgb))
+    part = Part.of(name)
+    return _told(name, lambda: _decoded(io.BytesIO(content), len(content), lambda image: as_rgb(_cut(image, part))))
 
 
 def read_image(path: str | Path) -> NDArray[np.float32]:
