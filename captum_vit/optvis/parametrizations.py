@@ -154,7 +154,7 @@ class Phases:
         """See :class:`Parametrization`."""
         from captum_vit.models import default_photos
 
-        spectrum = _magnitudes(tuple(self.photos) or default_photos(), tuple(size))
+        spectrum = _magnitudes(tuple(self.photos) or default_photos(), size)
         magnitudes = torch.tensor(spectrum, dtype=torch.float32, device=device)
         colors = _color_matrix(device)
 
