@@ -11,8 +11,10 @@ import torch
 from lucent.optvis import transform as lucents
 from scipy.ndimage import gaussian_filter
 
+import captum_vit
 from captum_vit.optvis import transforms
 from captum_vit.optvis.foreign import ImageByImage, stages
+from captum_vit.optvis.losses import Target
 from captum_vit.optvis.randomness import Draws, stream_key
 from captum_vit.optvis.transforms import (
     LUCENTS_STANDARD,
@@ -27,6 +29,7 @@ from captum_vit.optvis.transforms import (
     RandomRotate,
     RandomScale,
     RelativeShift,
+    ShiftByDepth,
 )
 from captum_vit.optvis.views import Views
 
@@ -36,6 +39,7 @@ ALL = {
     "gaussian_noise": GaussianNoise(),
     "circular_shift": CircularShift(9),
     "relative_shift": RelativeShift(0.25),
+    "shift_by_depth": ShiftByDepth(),
     "pixel_noise": PixelNoise(),
     "random_crops": RandomCrops(crops=3),
     "pad": Pad(4),
@@ -85,6 +89,27 @@ def test_every_image_gets_what_it_would_get_alone(name):
         alone = Draws([stream_key(0, f"n{index}")], 10, CPU).at(0, 1)
         expected = ALL[name].apply(Views.of(images[index : index + 1]), alone).pixels
         torch.testing.assert_close(together[index : index + 1], expected, rtol=0, atol=1e-6)
+
+
+def test_neurons_deep_in_the_model_are_shifted_further():
+    column = torch.arange(80).float().expand(3, 1, 3, 80, 80)
+    depths = [0.0, 0.5, 1.0]
+    moved = []
+    for step in range(200):
+        numbers = Draws([stream_key(0, f"n{index}") for index in range(3)], 200, CPU, depths).at(step, 1)
+        pixels = ShiftByDepth(first=0.1, last=0.3).apply(Views.of(column), numbers).pixels
+        moved.append((40 - pixels[:, 0, 0, 0, 40]).tolist())
+    largest = np.abs(moved).max(axis=0)
+    assert largest.tolist() == [8, 16, 24]
+
+
+def test_how_deep_a_neuron_lies_does_not_depend_on_which_kinds_of_sites_were_asked_for():
+    model = captum_vit.load("deit_micro")
+    depths = []
+    for kinds in ("feed_forward", "all"):
+        with captum_vit.adapt(model, sites=kinds) as vit:
+            depths.append([Target.of(vit, f"blocks.{index}:7").relative_depth for index in range(6)])
+    assert depths[0] == depths[1] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
 
 
 @pytest.mark.parametrize("name", ALL)

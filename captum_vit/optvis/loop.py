@@ -53,7 +53,8 @@ class RenderLoop:
         self.device = device
         self.model_dtype = plan.weights_dtype
         self.dtype = torch.float64 if self.model_dtype == torch.float64 else torch.float32
-        self.draws = Draws([stream_key(plan.seed, target.stream) for target in targets], plan.steps, device)
+        keys = [stream_key(plan.seed, target.stream) for target in targets]
+        self.draws = Draws(keys, plan.steps, device, [target.relative_depth for target in targets])
         self.decode = recipe.parametrization.decoder(plan.size, device)
         self.parameters = self._start().requires_grad_()
         self.descent = recipe.optimizer.descent(self.parameters)

@@ -42,6 +42,8 @@ class Target:
         Site and unit; None for an objective.
     objective
         A Lucent objective (a loss: the lower, the better); None for a neuron.
+    relative_depth
+        How deep in the model the neuron's block lies, from 0 for the first to 1 for the last; 1 for an objective.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Target:
     sha256: str | None = None
     neuron: tuple[Site, int] | None = None
     objective: Objective | None = None
+    relative_depth: float = 1.0
 
     @classmethod
     def of(cls, vit: AdaptedModel, neuron: str | Objective) -> Target:
@@ -63,7 +66,11 @@ class Target:
         if isinstance(neuron, str) or not callable(neuron):
             site, unit = vit.address(neuron)
             address = site.address(unit)
-            return cls(address, vit.sites.index(site), address, neuron=(site, unit))
+            # Of blocks, so that it does not matter of which kinds the model was asked for sites.
+            blocks = list(dict.fromkeys(each.block for each in vit.sites))
+            relative_depth = blocks.index(site.block) / max(1, len(blocks) - 1)
+            depth = vit.sites.index(site)
+            return cls(address, depth, address, neuron=(site, unit), relative_depth=relative_depth)
         name = _name(neuron)
         try:
             sha256 = content_sha256(neuron)

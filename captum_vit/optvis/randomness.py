@@ -78,12 +78,22 @@ class Draws:
         Number of steps.
     device
         Where the numbers are made.
+    depths
+        How deep in the model each neuron lies, from 0 to 1, for what is drawn from narrower ranges early in a model;
+        all 1 when not given.
     """
 
-    def __init__(self, keys: Sequence[tuple[int, int]], steps: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        keys: Sequence[tuple[int, int]],
+        steps: int,
+        device: torch.device,
+        depths: Sequence[float] | None = None,
+    ) -> None:
         self.keys = keys
         self.steps = steps
         self.device = device
+        self.depths = torch.tensor([1.0] * len(keys) if depths is None else depths, device=device)
         self._keys = round_keys(keys, device)
         self._constants: dict[tuple[float, ...], Tensor] = {}
         self._tables: dict[tuple[int, int], tuple[int, Tensor]] = {}
@@ -113,7 +123,7 @@ class Draws:
     @cached_property
     def on_host(self) -> Draws:
         """The same numbers on the CPU."""
-        return Draws(self.keys, self.steps, torch.device("cpu"))
+        return Draws(self.keys, self.steps, torch.device("cpu"), self.depths.tolist())
 
     def _compute(self, first: int, steps: int, purpose: int, count: int) -> Tensor:
         """Words ``(steps, N, count)``."""
@@ -129,6 +139,8 @@ class StepDraws:
     ----------
     step, steps
         The step, from 0, and how many there are.
+    depths
+        How deep in the model each neuron lies, ``(N,)``, from 0 for the first block to 1 for the last.
     """
 
     def __init__(self, draws: Draws, step: int, purpose: int) -> None:
@@ -136,6 +148,7 @@ class StepDraws:
         self._next = purpose * _DRAWS_A_TRANSFORM
         self.step = step
         self.steps = draws.steps
+        self.depths = draws.depths
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform in [0, 1), float32, multiples of 2**-24; shape ``(N, *shape)``."""

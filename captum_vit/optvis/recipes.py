@@ -18,6 +18,7 @@ from captum_vit.optvis.transforms import (
     PixelNoise,
     RandomCrops,
     RelativeShift,
+    ShiftByDepth,
 )
 from captum_vit.probes.plugins import registry
 
@@ -52,7 +53,7 @@ RECIPES = {
         Recipe(
             "steady",
             parametrization=Fourier(decay=1.3),
-            transforms=(RelativeShift(1 / 4),),
+            transforms=(ShiftByDepth(first=1 / 8, last=1 / 4),),
             penalty=TotalVariation(0.002),
             optimizer=Adam(lr=0.05),
             schedule="cosine",

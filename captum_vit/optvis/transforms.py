@@ -30,6 +30,7 @@ class Numbers(Protocol):
 
     step: int
     steps: int
+    depths: Tensor
 
     def uniform(self, *shape: int) -> Tensor:
         """In [0, 1), shape ``(N, *shape)``."""
@@ -180,6 +181,31 @@ class RelativeShift(Transform):
         """See :class:`Transform`."""
         down, right = (round(self.fraction * side) for side in views.size)
         return views.rolled(draw.integers(-down, down), draw.integers(-right, right))
+
+
+@dataclass(frozen=True)
+class ShiftByDepth(Transform):
+    """Move as :class:`RelativeShift` does, the further the deeper the neuron lies in the model.
+
+    Early neurons answer to fine textures in place, and far shifts cost them more than they gain. Late ones see the whole
+    image, and what they answer to should outlast it (docs/render-quality.md). In Lucent's loop it is as for the last.
+
+    Attributes
+    ----------
+    first, last
+        Largest shift for neurons of the first and the last block, as fractions of the image's height and width; in
+        between it grows evenly.
+    """
+
+    first: float = 0.125
+    last: float = 0.25
+
+    def apply(self, views: Views, draw: Numbers) -> Views:
+        """See :class:`Transform`."""
+        fractions = self.first + (self.last - self.first) * draw.depths
+        largest = [(fractions * side).round() for side in views.size]
+        down, right = (((2 * most + 1) * draw.uniform()).floor() - most for most in largest)
+        return views.rolled(down.long(), right.long())
 
 
 @dataclass(frozen=True)
@@ -347,6 +373,7 @@ ensemble = Ensemble
 color_shift = ColorShift
 circular_shift = CircularShift
 relative_shift = RelativeShift
+shift_by_depth = ShiftByDepth
 pixel_noise = PixelNoise
 
 
