@@ -16,6 +16,7 @@ Without --photos, crops of the photos that come with the package and of scikit-l
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import time
@@ -36,6 +37,7 @@ from captum_vit.models import available, default_photos
 from captum_vit.models.training.teacher import load_teacher
 from captum_vit.optvis.recipes import RECIPES
 from captum_vit.optvis.results import to_pil
+from captum_vit.optvis.sheet import labelled
 
 COPIES = {"ghiasi2022": 8, "maco": 6}
 STRONGEST = 10
@@ -122,7 +124,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the choice of neurons")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--dtype", help="of the forward passes that render; float32 when not given")
-    parser.add_argument("--sheets", type=Path)
+    parser.add_argument("--sheets", type=Path, help="folder for contact sheets, and each neuron's figures as JSON")
     arguments = parser.parse_args()
     vit = captum_vit.adapt(load_teacher() if arguments.model == "dinov2" else captum_vit.load(arguments.model))
     size = arguments.size or vit.preprocessing.size[0]
@@ -166,7 +168,14 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
         print(f"{name}: {minutes:.1f} minutes", file=sys.stderr)
         if arguments.sheets:
-            to_pil(renders.grid(columns=16)).save(arguments.sheets / f"{arguments.model}-{name}.jpg", quality=85)
+            pixels = [np.asarray(to_pil(render.image)) for render in renders]
+            labels = [f"{neuron} {ratio:.1f}×" for neuron, ratio in zip(neurons, ratios, strict=True)]
+            labelled(pixels, labels, columns=8).save(arguments.sheets / f"{arguments.model}-{name}.jpg", quality=85)
+            records = [
+                {"neuron": neuron, "ratio": ratio, "worst view": view, "agreement": likeness}
+                for neuron, ratio, view, likeness in zip(neurons, ratios.tolist(), worst.tolist(), agreed, strict=True)
+            ]
+            (arguments.sheets / f"{arguments.model}-{name}.json").write_text(json.dumps(records, indent=1))
 
 
 if __name__ == "__main__":
