@@ -187,8 +187,8 @@ class RelativeShift(Transform):
 class ShiftByDepth(Transform):
     """Move as :class:`RelativeShift` does, the further the deeper the neuron lies in the model.
 
-    Early neurons answer to fine textures in place, and far shifts cost them more than they gain. Late ones see the whole
-    image, and what they answer to should outlast it (docs/render-quality.md). In Lucent's loop, as the last.
+    Early neurons answer to fine textures in place, and far shifts cost them more than they gain. Late ones see the
+    whole image, and what they answer to should outlast it (docs/render-quality.md). In Lucent's loop, as the last.
 
     Attributes
     ----------
