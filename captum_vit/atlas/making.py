@@ -93,8 +93,8 @@ def make_atlas(
         A model's name, as :func:`captum_vit.load_model` takes it, or a function of a module, which gives an adapted
         model.
     images
-        Folders, archives (``.tar``), lists (``.txt``) and image files; crops of the photos that come with the package when
-        not given. An atlas that goes on needs them again, from wherever they are now.
+        Folders, archives (``.tar``), lists (``.txt``) and image files; crops of the photos that come with the package
+        when not given. An atlas that goes on needs them again, from wherever they are now.
     neurons
         Which, as ``"SITE:UNIT"``, ``"SITE:0-63"``, ``"SITE:all"`` or ``"SITE:random:16"``; all when not given.
     engine

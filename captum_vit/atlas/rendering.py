@@ -29,7 +29,9 @@ def render(worker: Worker, piece: RenderPiece, advance: Advance) -> None:
     """Do a piece of the renders."""
     pictures, batch_size = worker.manifest.pictures, worker.manifest.work.units_a_batch
     addresses = [f"{piece.site}:{unit}" for unit in piece.units]
-    tiles, records, vectors = {}, {}, {}
+    tiles: dict[int, NDArray[np.uint8]] = {}
+    records: dict[int, dict[str, Any]] = {}
+    vectors: dict[int, NDArray[np.float16]] = {}
     # The piece is counted in neurons, and a contending recipe's steps may be fewer than the plan's.
     progress = _Steps(worker.plan.steps, advance)
     for batch in render_batches(worker.vit, addresses, worker.plan, batch_size=batch_size, on_step=progress):

@@ -17,6 +17,7 @@ from captum_vit.storage.files import shown
 
 if TYPE_CHECKING:
     from captum_vit.atlas.engines.engine import Engine
+    from captum_vit.atlas.making import Undertaking
     from captum_vit.atlas.reader import Atlas
     from captum_vit.atlas.settings import AtlasSettings
 
@@ -117,6 +118,7 @@ def atlas(
             settings=settings,
         )
     console.stderr().print(f"Computing on {escape(choice.place.words)}.", soft_wrap=True)
+    _tell(undertaking, engine)
     if dry_run:
         return
     with console.keeping(f"the pieces that were finished are in {folder}, and the same command goes on"):
@@ -144,6 +146,31 @@ def _engine(choice: ModelChoice, workers: int | None, ray: str | None, gpus: flo
 
         workers = torch.cuda.device_count()
     return ThisProcess() if workers is None or workers == 1 else Processes(workers)
+
+
+def _tell(undertaking: Undertaking, engine: Engine) -> None:
+    """Print what is left to do, and how long that will take."""
+    from captum_vit.atlas.estimate import estimate
+
+    if not undertaking.missing:
+        return
+    with console.stderr().status("Estimating ..."):
+        told = estimate(undertaking, engine.workers or 1)
+    out = console.stderr()
+    out.print(f"[bold]{told.neurons:,} neurons[/] to render, in {told.passes:,} passes of an image", soft_wrap=True)
+    out.print(f"  {told.images:,} images to rank, up to {told.photos:,} photos to map", soft_wrap=True)
+    shares = [("ranking", told.ranking_seconds), ("photos", told.photo_seconds), ("renders", told.render_seconds)]
+    split = ", ".join(f"{name} {_duration(seconds / told.workers)}" for name, seconds in shares)
+    by = "1 worker" if told.workers == 1 else f"{told.workers} workers"
+    out.print(f"  about {_duration(told.seconds)} with {by} ({split})", soft_wrap=True)
+    out.print(f"  about {told.gigabytes:.2g} GB in {escape(shown(undertaking.folder))}", soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in the unit that fits."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _report(made: Atlas, choice: ModelChoice) -> None:

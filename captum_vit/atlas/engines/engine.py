@@ -58,7 +58,16 @@ class Crew(Protocol):
 
 
 class Engine(Protocol):
-    """Where workers are."""
+    """Where workers are.
+
+    Attributes
+    ----------
+    workers
+        How many; None where that is only known when they are there.
+    """
+
+    @property
+    def workers(self) -> int | None: ...  # noqa: D102
 
     def crew(self, job: Job, vit: AdaptedModel) -> AbstractContextManager[Crew]:
         """Context with workers for a job; ``vit`` is the model, as it is in this process on the CPU."""

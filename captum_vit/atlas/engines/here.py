@@ -16,6 +16,8 @@ from captum_vit.probes.adapted import AdaptedModel
 class ThisProcess:
     """The engine that needs nothing but this process."""
 
+    workers = 1
+
     @contextmanager
     def crew(self, job: Job, vit: AdaptedModel) -> Iterator[Crew]:
         """See :class:`captum_vit.atlas.engines.engine.Engine`."""

@@ -1,0 +1,166 @@
+"""What an atlas will take, told before the long work starts: from a short calibration on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+
+from captum_vit.atlas.images import read_bytes
+from captum_vit.atlas.making import Undertaking
+from captum_vit.atlas.manifest import Manifest
+from captum_vit.atlas.pieces import PhotoPiece, RankingPiece, RenderPiece
+from captum_vit.atlas.reading import PhotoReader
+from captum_vit.atlas.worker import computing_with
+from captum_vit.optvis.plan import PlanSettings, RenderPlan
+from captum_vit.optvis.rendering import render_batches
+from captum_vit.probes.adapted import AdaptedModel
+
+# Steps that a calibration takes at a site, of which the first, which also allocates, does not count.
+_STEPS = 3
+
+# Bytes, measured: a pixel of a render and of a thumbnail in WebP, a cell of a map in a table and in the page, what else
+# is known of a neuron in rankings, records, table and page, and of an image in the list.
+_RENDER_PIXEL, _PHOTO_PIXEL, _CELL, _NEURON, _IMAGE = 0.30, 0.35, 2.2, 3200, 40
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left to do of an atlas.
+
+    Attributes
+    ----------
+    neurons
+        To render.
+    images
+        To rank.
+    photos
+        To map, at most.
+    passes
+        Of one image forward and backward through the model, for the renders.
+    ranking_seconds, photo_seconds, render_seconds
+        Of one worker.
+    workers
+        How many share the work.
+    gigabytes
+        That the whole atlas will take on the disk.
+    """
+
+    neurons: int
+    images: int
+    photos: int
+    passes: int
+    ranking_seconds: float
+    photo_seconds: float
+    render_seconds: float
+    workers: int
+    gigabytes: float
+
+    @property
+    def seconds(self) -> float:
+        """How long the work takes, if workers do not slow one another down."""
+        return (self.ranking_seconds + self.photo_seconds + self.render_seconds) / self.workers
+
+
+def estimate(undertaking: Undertaking, workers: int) -> Estimate:
+    """Estimate what is left to do, from a batch of images and a few steps at the first and the last site.
+
+    Parameters
+    ----------
+    undertaking
+        The atlas.
+    workers
+        How many share the work.
+    """
+    manifest, vit = undertaking.manifest, undertaking.vit.to(undertaking.job.device)
+    missing = undertaking.missing
+    images = sum(piece.amount for piece in missing if isinstance(piece, RankingPiece))
+    renders = [piece for piece in missing if isinstance(piece, RenderPiece)]
+    parts = {piece.part for piece in missing if isinstance(piece, PhotoPiece)}
+    looked_through = sum(piece.amount for piece in missing if isinstance(piece, PhotoPiece))
+    ranked = manifest.k * len(manifest.rankings) * sum(_neurons(manifest, part) for part in parts)
+    photos = min(looked_through, ranked)
+    neurons = sum(piece.amount for piece in renders)
+    with computing_with(manifest.work.threads):
+        an_image = _seconds_an_image(undertaking, vit) if images or photos else 0.0
+        a_neuron = _seconds_a_neuron(undertaking, vit, renders)
+    return Estimate(
+        neurons=neurons,
+        images=images,
+        photos=photos,
+        passes=neurons * manifest.renders["steps"],
+        ranking_seconds=images * an_image,
+        photo_seconds=2 * photos * an_image,  # maps and embeddings are a pass each
+        render_seconds=sum(piece.amount * a_neuron[piece.site] for piece in renders),
+        workers=max(1, min(workers, len(missing))),
+        gigabytes=_bytes(manifest) / 1e9,
+    )
+
+
+def _neurons(manifest: Manifest, part: int) -> int:
+    return sum(last - first + 1 for pieces in manifest.parts[part].values() for runs in pieces for first, last in runs)
+
+
+def _seconds_an_image(undertaking: Undertaking, vit: AdaptedModel) -> float:
+    """To read an image and pass it through the model."""
+    reader = PhotoReader(vit, undertaking.images.places)
+    entries = undertaking.images.entries[: undertaking.manifest.work.images_a_batch]
+    for entry in entries[:1]:
+        read_bytes(undertaking.images.places, entry)
+    begin = time.perf_counter()
+    for batch in reader.batches(entries, len(entries)):
+        if batch.pixels is not None:
+            with torch.no_grad(), vit.collect([site.name for site in vit.sites]):
+                vit(vit.preprocessing.normalize(batch.pixels.to(vit.device, vit.dtype)))
+    return (time.perf_counter() - begin) / len(entries)
+
+
+def _seconds_a_neuron(undertaking: Undertaking, vit: AdaptedModel, renders: Iterable[RenderPiece]) -> dict[str, float]:
+    """To render a neuron of each site, as if the time grew evenly from the first site that is left to the last."""
+    manifest = undertaking.manifest
+    depths = {site.name: depth for depth, site in enumerate(manifest.sites)}
+    left = sorted({piece.site for piece in renders}, key=depths.__getitem__)
+    if not left:
+        return {}
+    said: PlanSettings = {**manifest.said, "recipe": undertaking.job.recipe}
+    plan = replace(RenderPlan.of(vit, **said), steps=_STEPS)
+    ends = {}
+    for name in dict.fromkeys((left[0], left[-1])):
+        units = manifest.units(name)[: manifest.work.units_a_batch]
+        ends[name] = _timed(vit, [f"{name}:{unit}" for unit in units], plan, manifest.renders["steps"]) / len(units)
+    first, last = depths[left[0]], depths[left[-1]]
+    return {
+        name: ends[left[0]] + (ends[left[-1]] - ends[left[0]]) * (depths[name] - first) / max(1, last - first)
+        for name in left
+    }
+
+
+def _timed(vit: AdaptedModel, addresses: list[str], plan: RenderPlan, steps: int) -> float:
+    """Seconds to render a batch in so many steps, from a few."""
+    ticks: list[float] = []
+
+    def tick(neurons: int) -> None:
+        if vit.device.type == "cuda":
+            torch.cuda.synchronize(vit.device)
+        ticks.append(time.perf_counter())
+
+    for _ in render_batches(vit, addresses, plan, batch_size=len(addresses), on_step=tick):
+        pass
+    finish = time.perf_counter() - ticks[-1]
+    a_step = (ticks[-1] - ticks[0]) / max(1, len(ticks) - 1)
+    return a_step * steps + finish
+
+
+def _bytes(manifest: Manifest) -> float:
+    """Of a finished atlas."""
+    pictures, measures = manifest.pictures, len(manifest.rankings)
+    neurons = sum(len(manifest.units(site.name)) for site in manifest.sites)
+    cells = sum(len(manifest.units(site.name)) * site.grid[0] * site.grid[1] for site in manifest.sites)
+    shown = min(manifest.images.count, neurons * manifest.k * measures)
+    height, width = pictures.render_size
+    renders = neurons * height * width * _RENDER_PIXEL
+    photos = shown * pictures.photo_size[0] * pictures.photo_size[1] * _PHOTO_PIXEL
+    maps = cells * min(manifest.k, manifest.images.count) * measures * _CELL
+    return renders + photos + maps + neurons * _NEURON + manifest.images.count * _IMAGE

@@ -1,0 +1,203 @@
+"""Whoever makes an atlas, and whatever dies on the way, the files are the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+import captum_vit
+from captum_vit.atlas.engines.engine import HOPELESS, TRIES, Todo
+from captum_vit.atlas.engines.here import ThisProcess
+from captum_vit.atlas.engines.processes import Processes
+from captum_vit.atlas.pieces import RenderPiece
+from captum_vit.errors import AtlasError
+from captum_vit.models import default_photos
+
+NEURONS = ["blocks.1:0-3", "blocks.4:304-307"]
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def make(folder, photos, engine=None, model="deit_micro"):
+    return captum_vit.make_atlas(
+        folder,
+        model,
+        [photos],
+        neurons=NEURONS,
+        engine=engine,
+        device="cpu",
+        progress=False,
+        **{"steps": 2, "k": 3, "units_a_piece": 1, "images_a_piece": 3, "batch_size": 1},
+    )
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for photo in default_photos()[:8]:
+        shutil.copy(photo, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory, photos):
+    """The files of an atlas that this process made without disturbance."""
+    return contents(make(tmp_path_factory.mktemp("atlases") / "atlas", photos).folder)
+
+
+def kill_when(folder, pattern, find):
+    """Kill processes as soon as a file of that pattern is there."""
+
+    def watch():
+        while not any(folder.glob(pattern)):
+            time.sleep(0.01)
+        for process in find():
+            process.kill()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_two_processes_of_which_one_is_killed_make_the_same_files(tmp_path, photos, expected):
+    folder = tmp_path / "atlas"
+    watching = kill_when(folder, "renders/blocks.1/*.json", lambda: workers_of(os.getpid())[:1])
+    make(folder, photos, Processes(2))
+    watching.join(timeout=1)
+    assert not watching.is_alive()
+    assert contents(folder) == expected
+
+
+def workers_of(pid):
+    """The processes that an engine of processes started."""
+    return [each for each in psutil.Process(pid).children() if any("spawn_main" in word for word in each.cmdline())]
+
+
+def test_a_command_that_is_killed_leaves_no_worker_and_goes_on(tmp_path, photos, expected):
+    folder, script = tmp_path / "atlas", tmp_path / "script.py"
+    script.write_text(
+        "import captum_vit\n"
+        "from captum_vit.atlas.engines.processes import Processes\n"
+        'if __name__ == "__main__":\n'
+        f"    captum_vit.make_atlas({str(folder)!r}, 'deit_micro', [{str(photos)!r}], neurons={NEURONS!r},\n"
+        "        engine=Processes(1), device='cpu', progress=False, steps=2, k=3, units_a_piece=1, images_a_piece=3,\n"
+        "        batch_size=1)\n"
+    )
+    running = subprocess.Popen([sys.executable, script])
+    while not list(folder.glob("renders/blocks.1/*.json")):
+        assert running.poll() is None
+        time.sleep(0.01)
+    workers = workers_of(running.pid)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=20)
+    assert gone
+    assert not alive
+    before = contents(folder)
+    assert before.keys() != expected.keys()
+    make(folder, photos)
+    assert contents(folder) == expected
+
+
+# --- failures
+
+
+def test_pieces_that_fail_three_times_are_recorded_and_the_rest_goes_on(tmp_path, photos, expected, monkeypatch):
+    from captum_vit.atlas import work
+
+    tries = []
+
+    def render(worker, piece, advance, real=work.render):
+        if piece.name == "renders/blocks.1/000002-000002":
+            tries.append(piece)
+            raise ValueError("nothing leads here")
+        real(worker, piece, advance)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "render", render)
+        made = make(tmp_path / "atlas", photos)
+    assert len(tries) == TRIES
+    assert made.failures == {"renders/blocks.1/000002-000002": "ValueError: nothing leads here"}
+    assert made["blocks.1:2"].render is None
+    assert made["blocks.1:3"].render is not None
+    make(tmp_path / "atlas", photos)
+    assert contents(tmp_path / "atlas") == expected
+
+
+def test_where_nothing_can_be_done_that_is_said_soon(tmp_path, photos, monkeypatch):
+    from captum_vit.atlas import work
+
+    def rank(worker, piece, advance):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(work, "rank", rank)
+    with pytest.raises(AtlasError, match=rf"the first {HOPELESS} pieces failed {TRIES} times each, by: MemoryError"):
+        make(tmp_path / "atlas", photos)
+
+
+def test_every_piece_is_settled_once_and_its_amount_is_told():
+    pieces = [RenderPiece("blocks.1", ((unit, unit + 3),)) for unit in range(0, 12, 4)]
+    todo, told = Todo(pieces), []
+    first = todo.take()
+    told.append(todo.done(first, first.amount))
+    while piece := todo.take():
+        told.append(todo.failed(piece, "no", 0) if piece == pieces[1] else todo.done(piece, piece.amount))
+    assert todo.left == 0
+    assert sorted(each.piece.name for each in told if each.settled) == sorted(piece.name for piece in pieces)
+    assert sum(each.amount for each in told) == sum(piece.amount for piece in pieces)
+    assert [each.error for each in told if each.error] == ["no"]
+
+
+def factory():
+    return captum_vit.load_model("deit_micro")
+
+
+def test_a_function_that_makes_the_model_is_as_good_as_its_name(tmp_path, photos, expected):
+    made = make(tmp_path / "atlas", photos, ThisProcess(), model=factory)
+    for name, content in contents(made.folder).items():
+        if name.endswith(".webp"):
+            assert content == expected[name]
+
+
+# --- Ray
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Ray's own cluster of two nodes on this machine, of which the first has no room for actors."""
+    ray = pytest.importorskip("ray")
+    utils = pytest.importorskip("ray.cluster_utils")
+    cluster = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_a_node_that_is_removed_changes_nothing(tmp_path, photos, expected, cluster):
+    from captum_vit.atlas.engines.ray import Ray
+
+    folder = tmp_path / "atlas"
+    node = cluster.add_node(num_cpus=1)
+
+    def remove():
+        while not any(folder.glob("renders/blocks.1/*.json")):
+            time.sleep(0.01)
+        cluster.add_node(num_cpus=1)
+        cluster.remove_node(node, allow_graceful=False)
+
+    removing = threading.Thread(target=remove)
+    removing.start()
+    make(folder, photos, Ray("auto", workers=1))
+    removing.join()
+    assert contents(folder) == expected
