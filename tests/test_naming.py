@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from captum_vit.atlas.naming.lexicon import Lexicon
 from captum_vit.atlas.naming.naming import Name, names
 from captum_vit.atlas.naming.neurons import extent_of
 from captum_vit.atlas.naming.words import read_words
-from captum_vit.errors import NamingError, RankingError
+from captum_vit.errors import AtlasError, NamingError, RankingError
+from captum_vit.models import default_photos
 from captum_vit.probes.grid import PatchGrid
 
 # Twelve hues around the circle: the words of a CLIP that sees nothing but colour.
@@ -403,3 +405,93 @@ def test_a_ranking_by_relevance_has_no_activations_to_name_by(photos):
     top = captum_vit.top_images(vit, photos[:10], sites=["blocks.0"], by="relevance", progress=False)
     with pytest.raises(RankingError, match="by relevance"):
         captum_vit.name_neurons(vit, ["blocks.0:0"], top, ColourClip(), HUES, progress=False)
+
+
+# --- an atlas
+
+
+class Tinted(ColourClip):
+    """Sees the colour of photographs, which are seldom pure."""
+
+    def encode_images(self, pixels):
+        return functional.normalize(pixels.mean((2, 3)) - torch.tensor([0.45, 0.42, 0.4]), dim=1)
+
+
+NEURONS = ["blocks.1:0-5", "blocks.4:304-309"]
+
+
+def make(folder, neurons=NEURONS, **settings):
+    return captum_vit.make_atlas(
+        folder,
+        "deit_micro",
+        default_photos()[:20],
+        neurons=neurons,
+        device="cpu",
+        progress=False,
+        **{"steps": 1, "k": 4, "units_a_piece": 4, "images_a_piece": 8, **settings},
+    )
+
+
+def names_in(folder) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("names/**/*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("atlases") / "atlas", clip=Tinted(), words=HUES, quantile=0.2)
+
+
+def test_an_atlas_tells_words_scores_and_thresholds(atlas):
+    words = Counter(atlas[address].scores["word"] for address in atlas)
+    assert sum(times for word, times in words.items() if word) > 3
+    for address in atlas:
+        scores = atlas[address].scores
+        assert scores["word_threshold"] is not None
+        assert (scores["word"] is None) == (scores["word_score"] is None)
+        if scores["word"]:
+            assert scores["word_score"] > scores["word_threshold"]
+    assert atlas.table()["word"].to_pylist() == [atlas[address].scores["word"] for address in atlas]
+
+
+def test_an_atlas_names_as_the_function_does(atlas):
+    with captum_vit.load_model("deit_micro") as vit:
+        top = captum_vit.top_images(vit, default_photos()[:20], 4, sites=["blocks.1", "blocks.4"], progress=False)
+        found = captum_vit.name_neurons(vit, list(atlas), top, Tinted(), HUES, k=4, quantile=0.2, progress=False)
+    # Random crops differ a little, as they are where other crops are; the nearest words of named neurons do not.
+    both = [(atlas[address].scores, name) for address, name in found.items() if atlas[address].scores["word"]]
+    assert sum(scores["word"] == name.word for scores, name in both) >= 0.8 * len(both)
+    for scores, name in both:
+        if scores["word"] == name.word:
+            assert scores["word_score"] == pytest.approx(name.score, rel=0.25)
+
+
+def test_naming_goes_on_where_it_was_interrupted(atlas, tmp_path):
+    folder = Path(shutil.copytree(atlas.folder, tmp_path / "atlas"))
+    before = names_in(folder)
+    assert len(before) == 5  # the lexicon, and two pieces of each site
+    for path in list(folder.glob("names/blocks.4/*")):
+        path.unlink()
+    assert make(folder, clip=Tinted(), words=HUES, quantile=0.2).table().equals(atlas.table())
+    assert names_in(folder) == before
+
+
+def test_neurons_that_are_added_are_named_by_the_same_lexicon(atlas, tmp_path):
+    folder = Path(shutil.copytree(atlas.folder, tmp_path / "atlas"))
+    before = names_in(folder)
+    more = make(folder, neurons=["blocks.2:7"], clip=Tinted(), words=HUES, quantile=0.2)
+    assert more["blocks.2:7"].scores["word_threshold"] is not None
+    after = names_in(folder)
+    assert set(after) - set(before) == {"names/blocks.2/000007-000007.json"}
+    assert {path: after[path] for path in before} == before
+
+
+def test_an_atlas_that_is_named_otherwise_is_not_mixed_up(atlas):
+    with pytest.raises(AtlasError, match=r"has names by colours of 12 words.* delete .*names to name anew"):
+        make(atlas.folder, clip=Tinted(), words=HUES[:11])
+
+
+def test_an_atlas_without_a_clip_has_no_words(tmp_path):
+    found = make(tmp_path / "atlas", neurons=["blocks.1:0-1"])
+    assert found.table()["word"].null_count == found.table()["word_threshold"].null_count == 2
+    assert not (tmp_path / "atlas" / "names").exists()

@@ -15,16 +15,20 @@ from captum_vit.atlas.engines.here import ThisProcess
 from captum_vit.atlas.images import FILE as LIST
 from captum_vit.atlas.images import ImageList
 from captum_vit.atlas.manifest import Manifest, merged_ranking
+from captum_vit.atlas.naming.clip import Clip, load_clip
+from captum_vit.atlas.naming.phase import Naming, name_atlas, read_names
+from captum_vit.atlas.naming.words import check_words, read_words
 from captum_vit.atlas.pieces import Piece, RankingPiece, is_done
 from captum_vit.atlas.publishing import publish
 from captum_vit.atlas.ranking import merge
 from captum_vit.atlas.reader import Atlas, open_atlas
+from captum_vit.atlas.reading import PhotoReader
 from captum_vit.atlas.settings import AtlasSettings, propose
 from captum_vit.atlas.source import MadeModel, NamedModel, as_source
 from captum_vit.atlas.table import write_neurons
 from captum_vit.atlas.tables import arrow
 from captum_vit.atlas.worker import Job
-from captum_vit.errors import AtlasError
+from captum_vit.errors import AtlasError, NamingError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.devices import AUTO, find_device
 from captum_vit.probes.selection import select_neurons
@@ -77,6 +81,9 @@ def make_atlas(
     neurons: Sequence[str] | None = None,
     engine: Engine | None = None,
     device: str = AUTO,
+    clip: Clip | str | None = None,
+    words: Sequence[str] | str | Path | None = None,
+    quantile: float = 0.99,
     progress: bool = True,
     **settings: Unpack[AtlasSettings],
 ) -> Atlas:
@@ -101,6 +108,9 @@ def make_atlas(
         Who does the work; this process when not given.
     device
         Where to compute, ``"auto"``, ``"cpu"``, ``"cuda"`` ...
+    clip, words, quantile
+        What neurons are to be named with, as for :func:`captum_vit.name_neurons`; a name of a CLIP is loaded by
+        :func:`captum_vit.atlas.naming.clip.load_clip`. No names when there is none.
     progress
         Whether to show progress bars with the time left.
     **settings
@@ -119,13 +129,32 @@ def make_atlas(
     ------
     AtlasError
         The folder holds another atlas, or of other photos or settings; a photo is gone; nothing can be done.
-    AddressError, ImageError, ModelNameError, PlanError, RankingError, RecipeError, WeightsError
+    AddressError, ImageError, ModelNameError, NamingError, PlanError, RankingError, RecipeError, WeightsError
         Something that was asked for means nothing.
     OutputError
         A file cannot be written.
     """
     undertaking = undertake(folder, model, images, neurons=neurons, device=device, settings=settings)
-    return carry_out(undertaking, engine or ThisProcess(), progress=progress)
+    naming = name_with(clip, words, quantile, undertaking.job.device)
+    return carry_out(undertaking, engine or ThisProcess(), naming, progress=progress)
+
+
+def name_with(
+    clip: Clip | str | None, words: Sequence[str] | str | Path | None, quantile: float, device: str
+) -> Naming | None:
+    """What neurons are to be named with; None without a CLIP.
+
+    Raises
+    ------
+    NamingError
+        There is no such CLIP, or the words are too few or in no file.
+    """
+    if clip is None:
+        if words is not None:
+            raise NamingError("words are compared with photos by a CLIP; give one, or leave the words out")
+        return None
+    listed = read_words(words) if words is None or isinstance(words, str | Path) else check_words(tuple(words))
+    return Naming(load_clip(clip, device) if isinstance(clip, str) else clip, listed, quantile)
 
 
 def undertake(
@@ -154,7 +183,9 @@ def undertake(
     return Undertaking(folder, manifest, listed, job, vit)
 
 
-def carry_out(undertaking: Undertaking, engine: Engine, *, progress: bool = True) -> Atlas:
+def carry_out(
+    undertaking: Undertaking, engine: Engine, naming: Naming | None = None, *, progress: bool = True
+) -> Atlas:
     """Do what is missing of an atlas.
 
     Raises
@@ -165,6 +196,8 @@ def carry_out(undertaking: Undertaking, engine: Engine, *, progress: bool = True
     folder, manifest = undertaking.folder, undertaking.manifest
     check_folder(folder)
     _clear(folder)
+    if naming is not None:
+        naming.check(folder)
     if not (folder / LIST).exists():
         undertaking.images.save(folder)
     manifest.save(folder)
@@ -172,7 +205,10 @@ def carry_out(undertaking: Undertaking, engine: Engine, *, progress: bool = True
     if missing:
         with engine.crew(undertaking.job, undertaking.vit) as crew:
             _do(folder, crew, manifest, missing, progress)
-    write_neurons(folder, manifest)
+    if naming is not None:
+        photos = PhotoReader(undertaking.vit, undertaking.job.places)
+        name_atlas(folder, manifest, naming, photos, progress=progress)
+    write_neurons(folder, manifest, read_names(folder, manifest))
     publish(folder, manifest)
     _clear(folder)
     return open_atlas(folder)

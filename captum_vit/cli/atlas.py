@@ -84,6 +84,17 @@ def atlas(
     gpus: Annotated[
         float | None, typer.Option(min=0.0, help="With --ray, GPUs of an actor: 1 where there are some, or a fraction.")
     ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="open_clip:MODEL/WEIGHTS|transformers:MODEL",
+            help="Name neurons by the words whose text this CLIP finds nearest to what excites them.",
+        ),
+    ] = None,
+    word_list: Annotated[
+        Path | None,
+        typer.Option("--words", metavar="FILE", help="Words to name neurons with, one a line, instead of the bundled."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will take, and stop there.")] = False,
     checkpoint: Checkpoint = None,
     random_weights: RandomWeights = False,
@@ -94,7 +105,7 @@ def atlas(
     Interrupted, killed or moved to another machine, the same command goes on where it was; one that asks for other
     neurons adds them. Without arguments, an atlas of the small trained model that comes with the package.
     """
-    from captum_vit.atlas.making import carry_out, undertake
+    from captum_vit.atlas.making import carry_out, name_with, undertake
     from captum_vit.atlas.source import NamedModel
 
     choice = ModelChoice(model, checkpoint, random_weights, seed or 0, device)
@@ -107,6 +118,7 @@ def atlas(
     settings: AtlasSettings = {name: value for name, value in said.items() if value is not None}  # type: ignore[assignment]
     with choice.sketch() as sketch:
         neurons = [f"{name}:{units}" for name in sites or [site.name for site in sketch.sites]]
+    naming = name_with(clip, word_list, 0.99, str(choice.place.device))
 
     with console.stderr().status(f"Loading {escape(model)} ..."):
         undertaking = undertake(
@@ -122,7 +134,7 @@ def atlas(
     if dry_run:
         return
     with console.keeping(f"the pieces that were finished are in {folder}, and the same command goes on"):
-        made = carry_out(undertaking, engine)
+        made = carry_out(undertaking, engine, naming)
     _report(made, choice)
 
 

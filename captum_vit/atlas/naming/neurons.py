@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,7 @@ def excited(photos: Iterable[Photo], size: Size) -> Iterator[tuple[Tensor, float
         yield cut(torch.from_numpy(photo.pixels).permute(2, 0, 1), area, size), weight
 
 
+@lru_cache(maxsize=256)
 def extent_of(grid: PatchGrid, size: Size) -> Extent:
     """Left, top, right and bottom of the area that a grid's cells tile evenly, as shares of the photo."""
     (top, bottom), (left, right) = (
