@@ -18,6 +18,7 @@ from captum_vit.atlas.pieces import in_pieces, runs_of, units_of
 from captum_vit.cards.agreement import agreements
 from captum_vit.errors import AddressError, AtlasError, OutputError
 from captum_vit.models import default_photos
+from captum_vit.ranking.classes import count_classes
 
 NEURONS = ["blocks.1:0-5", "blocks.4:304-309"]
 SETTINGS = {"steps": 2, "k": 3, "units_a_piece": 4, "images_a_piece": 4, "batch_size": 3}
@@ -98,6 +99,9 @@ def test_labels_are_folders_and_counted(atlas):
     assert set(labels) <= {"even", "odd"}
     counted = dict(zip(neuron.scores["classes"], neuron.scores["class_counts"], strict=True))
     assert counted == {label: labels.count(label) for label in set(labels)}
+    expected = count_classes(labels, {"even": 5, "odd": 5})
+    assert neuron.scores["class_p_values"] == [each.p_value for each in expected]
+    assert neuron.scores["class_enrichments"] == pytest.approx([each.enrichment for each in expected])
 
 
 def test_the_table_has_a_row_for_each_neuron(atlas):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from captum_vit.atlas.images import FILE
 from captum_vit.atlas.manifest import Manifest
 from captum_vit.atlas.tables import reading
+from captum_vit.ranking.classes import count_classes
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,18 @@ class Labels:
         return None if self.column is None else str(self.column[image])
 
     def counted(self, images: Sequence[int]) -> Mapping[str, Any]:
-        """The labels of some images and how many have each, most first, then in alphabetical order."""
+        """The labels of some images as columns of the table, beside what chance would give; most images first."""
         if self.column is None:
             return {}
-        counts = Counter(str(self.column[image]) for image in images)
-        most = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-        return {"classes": [label for label, _ in most], "class_counts": [count for _, count in most]}
+        found = count_classes([str(self.column[image]) for image in images], self._totals)
+        return {
+            "classes": [each.label for each in found],
+            "class_counts": [each.count for each in found],
+            "class_enrichments": [each.enrichment for each in found],
+            "class_p_values": [each.p_value for each in found],
+        }
+
+    @cached_property
+    def _totals(self) -> Counter[str]:
+        """How many images there are of each label."""
+        return Counter(map(str, self.column.to_pylist()))

@@ -45,6 +45,8 @@ KINDS = {
     "relevances": "list:float32",
     "classes": "list:string",
     "class_counts": "list:int32",
+    "class_enrichments": "list:float32",
+    "class_p_values": "list:float64",
     "word": "string",
     "word_score": "float32",
     "word_threshold": "float32",
