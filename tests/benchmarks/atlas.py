@@ -129,9 +129,8 @@ def memory(arguments: argparse.Namespace) -> None:
     alone = peak(_batches_alone, arguments)
     for count, some in ((8, 32), (arguments.neurons, len(images(arguments)))):
         made = peak(_atlas_of, arguments, count, some)
-        print(
-            f"memory: {count} neurons, {some} photos: {made:.0f} MiB, {made / alone:.2f} of {alone:.0f} for batches alone"
-        )
+        over = made / alone
+        print(f"memory: {count} neurons, {some} photos: {made:.0f} MiB, {over:.2f} of {alone:.0f} for batches alone")
 
 
 def peak(work: Callable[..., None], *arguments: Any) -> float:
