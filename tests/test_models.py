@@ -25,6 +25,7 @@ import captum_vit
 from captum_vit import models
 from captum_vit.errors import CaptumViTError
 from captum_vit.models.registry import MODELS
+from captum_vit.models.training.photos import UNLABELLED
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -153,8 +154,16 @@ def test_the_bundled_photos_are_small_colour_jpegs_of_documented_origin():
             assert min(image.size) >= 200
 
 
-def test_no_bundled_photo_is_a_class_of_the_model():
-    assert not {photo.stem for photo in models.default_photos()} & set(MODELS["deit_micro"].classes)
+def test_no_bundled_photo_is_one_that_the_models_were_trained_on():
+    assert not {photo.stem.lower() for photo in models.default_photos()} & {name.lower() for name in UNLABELLED}
+
+
+@pytest.mark.parametrize("name", models.available())
+def test_the_classes_are_categories_in_plain_words_and_the_configuration_says_what_was_trained_on(name):
+    config = captum_vit.load(name).pretrained_cfg
+    assert {"dog", "domestic cat", "bird", "car", "person"} <= set(config["label_names"])
+    assert len(set(config["label_names"])) == len(config["label_names"])
+    assert "ImageNet" in config["notes"][0]
 
 
 def views_of_bundled_photos(per_photo: int) -> tuple[Tensor, Tensor]:
