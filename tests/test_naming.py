@@ -28,6 +28,7 @@ from captum_vit.atlas.naming.words import read_words
 from captum_vit.errors import AtlasError, NamingError, RankingError
 from captum_vit.models import default_photos
 from captum_vit.probes.grid import PatchGrid
+from captum_vit.storage.part import parts as photo_parts
 
 # Twelve hues around the circle: the words of a CLIP that sees nothing but colour.
 HUES = ("red", "orange", "yellow", "lime", "green", "mint", "cyan", "azure", "blue", "violet", "magenta", "rose")
@@ -420,11 +421,11 @@ class Tinted(ColourClip):
 NEURONS = ["blocks.1:0-5", "blocks.4:304-309"]
 
 
-def make(folder, neurons=NEURONS, **settings):
+def make(folder, photos=None, neurons=NEURONS, **settings):
     return captum_vit.make_atlas(
         folder,
         "deit_micro",
-        default_photos()[:20],
+        photos or default_photos()[:20],
         neurons=neurons,
         device="cpu",
         progress=False,
@@ -464,6 +465,21 @@ def test_an_atlas_names_as_the_function_does(atlas):
     for scores, name in both:
         if scores["word"] == name.word:
             assert scores["word_score"] == pytest.approx(name.score, rel=0.25)
+
+
+def test_parts_of_one_photo_count_once(tmp_path):
+    class Counting(Tinted):
+        crops = 0
+
+        def encode_images(self, pixels):
+            Counting.crops += len(pixels)
+            return super().encode_images(pixels)
+
+    one, other = default_photos()[:2]
+    images = [*(part.path for part in photo_parts(one, wide=True)), other]
+    make(tmp_path / "atlas", images, neurons=["blocks.1:0-3"], k=9, clip=Counting(), words=HUES)
+    assert 2048 < Counting.crops <= 2048 + 4 * 2  # random ones, and two photos of each neuron
+    assert len(Lexicon.load(tmp_path / "atlas" / "names" / "lexicon.safetensors").thresholds) == 2
 
 
 def test_naming_goes_on_where_it_was_interrupted(atlas, tmp_path):

@@ -107,7 +107,9 @@ def name_neurons(
     looks = [look(photo)[0] for photos in photos_of([wanted[n] for n in sample]) for photo in photos]
     if not looks:
         raise NamingError("the ranking has no image of these neurons; rank some photos")
-    crops = random_crops(reader(vit, top), len(top.sources), looks, clip.size, seed)
+    # One image of each file: parts of a photo are much alike, and a neuron's photos are different ones.
+    files = list({sha256: path for path, sha256 in top.sources.values()}.values())
+    crops = random_crops(reader(vit, files), len(files), looks, clip.size, seed)
     lexicon = Lexicon.of(clip, listed, crops, k=k, quantile=quantile, seed=seed, batch_size=batch_size)
     with progress_bar("Naming", len(wanted), disable=not progress) as advance:
         found = {}
@@ -140,12 +142,12 @@ def extent_of(grid: PatchGrid, size: Size) -> Extent:
     return left, top, right, bottom
 
 
-def reader(vit: AdaptedModel, top: TopImages) -> Callable[[Sequence[int]], Iterator[Tensor]]:
-    """What reads the photos of a ranking as the model sees them, by their place among its sources."""
-    crop, paths = eval_crop(vit), [path for path, _ in top.sources.values()]
+def reader(vit: AdaptedModel, files: Sequence[str]) -> Callable[[Sequence[int]], Iterator[Tensor]]:
+    """What reads photos as the model sees them, by their places among the files."""
+    crop = eval_crop(vit)
 
     def read(places: Sequence[int]) -> Iterator[Tensor]:
-        return (crop(open_rgb(paths[place])) for place in places)
+        return (crop(open_rgb(files[place])) for place in places)
 
     return read
 

@@ -167,8 +167,8 @@ class _Reader:
         sites = [site.name for site in manifest.sites if manifest.units(site.name)]
         self.ranked = ranked_positions(folder, ACTIVATION, sites)
         self._known = ranked_sha256(folder, manifest, 0, manifest.images.count)
-        self.images = np.unique(np.concatenate([ranked.ravel() for ranked in self.ranked.values()]))
-        self.images = self.images[self.images >= 0]
+        ranked = np.unique(np.concatenate([ranked.ravel() for ranked in self.ranked.values()]))
+        self.images = ranked[self.first_of_files(ranked.tolist())]
 
     def __call__(self, images: Sequence[int]) -> Iterator[Tensor]:
         """Pixels of photos as the model sees them, ``(3, H, W)`` in [0, 1], in order; one may be there twice."""
@@ -179,6 +179,16 @@ class _Reader:
             for number, (name, sha256) in zip(batch.numbers, batch.sources, strict=True):
                 check_unchanged((name, self._known[images[number]]), (name, sha256))
             yield from batch.pixels
+
+    def first_of_files(self, images: Sequence[int]) -> list[bool]:
+        """Whether each of some images is the first of its file: parts of a photo are much alike. None that is -1 is."""
+        seen: set[str | None] = {None}
+        found = []
+        for image in images:
+            file = self._known.get(image)
+            found.append(file not in seen)
+            seen.add(file)
+        return found
 
     def _entries(self, images: NDArray[np.int64]) -> dict[int, Entry]:
         """The entries of images: a block of the list is read once for all that are in it."""
@@ -203,7 +213,7 @@ class _Excited:
 
     def crops(self, read: _Reader, size: tuple[int, int]) -> Iterator[list[tuple[Tensor, float]]]:
         """Of each neuron the crops that excite it, and its activation there; a photo is read when it is its turn."""
-        excited = (self.weights > 0) & (self.images >= 0)
+        excited = (self.weights > 0) & np.array([read.first_of_files(images) for images in self.images.tolist()])
         photos = read(self.images[excited].tolist())
         for neuron, ranks in enumerate(excited):
             yield [
