@@ -13,7 +13,7 @@ from captum_vit.ranking.topk import EDGES
 
 WORDS = ("dog", "wheel", "grass", "sky", "text", "stripes", "eye", "brick", "water", "leaf")
 CLASSES = ("tabby cat", "daisy", "espresso", "alp", "missile")
-SIDE, COLUMNS, ROWS = 112, 4, 4
+SIDE, COLUMNS, ROWS = 112, 8, 8
 
 
 def synthetic_atlas(
@@ -21,7 +21,7 @@ def synthetic_atlas(
 ) -> PageModel:
     """Write pictures into a folder, and tell of an atlas that shows them.
 
-    ``pictures`` sheets of renders are drawn; every piece of 16 neurons has a file of its own, but the same bytes as
+    ``pictures`` sheets of renders are drawn; every piece of 64 neurons has a file of its own, but the same bytes as
     another.
     """
     random = np.random.default_rng(seed)

@@ -1,15 +1,17 @@
 // Single tiles out of sheets of many, drawn when their sheet is there.
 //
 // Browsers keep decoded images for long, and a wall that is sorted passes through thousands of sheets. Bitmaps are the
-// page's own to close: a few sheets stay for their neighbours, all others are let go as soon as they are drawn from.
+// page's own to close: a few are there at a time, a few stay for their neighbours, and what nobody waits for is skipped.
 "use strict";
 
-const IDLE_SHEETS_KEPT = 8;
+const [LOADED_AT_A_TIME, IDLE_KEPT] = [4, 4];
 
 class Pictures {
   constructor(base) {
     this.base = base;
-    this.sheets = new Map(); // those without a waiting tile in the order in which they came to rest
+    this.sheets = new Map(); // by path; those that no tile waits for in the order in which they came to rest
+    this.lanes = new Array(LOADED_AT_A_TIME).fill(Promise.resolve());
+    this.lane = 0;
   }
 
   /** A canvas that shows one tile of a sheet [path, columns, rows]; its shape is known before the sheet is there. */
@@ -21,7 +23,8 @@ class Pictures {
   }
 
   async draw(canvas, [path, columns, rows], number) {
-    const sheet = this.taken(path);
+    const sheet = this.sheets.get(path) ?? this.load(path);
+    sheet.waiting.add(canvas);
     try {
       const bitmap = await sheet.bitmap;
       const width = bitmap.width / columns;
@@ -31,34 +34,28 @@ class Pictures {
       Object.assign(canvas, { width, height });
       canvas.getContext("2d").drawImage(bitmap, left, top, width, height, 0, 0, width, height);
     } catch {
-      this.sheets.delete(path); // may be there when asked for again
       canvas.classList.add("lost");
       canvas.setAttribute("title", `${path} cannot be shown`);
-    } finally {
-      this.left(path, sheet);
     }
+    sheet.waiting.delete(canvas);
+    if (!sheet.waiting.size) this.rest(path, sheet);
   }
 
-  taken(path) {
-    const sheet = this.sheets.get(path) ?? { bitmap: this.load(path), waiting: 0 };
+  /** Load a sheet when its turn comes, after others in its lane have been drawn from. */
+  load(path) {
+    const sheet = { waiting: new Set() };
+    sheet.bitmap = this.lanes[this.lane].then(() => this.loaded(path, sheet));
+    sheet.drawn = new Promise((resolve) => {
+      sheet.isDrawn = resolve;
+    });
+    this.lanes[this.lane] = sheet.drawn;
+    this.lane = (this.lane + 1) % LOADED_AT_A_TIME;
     this.sheets.set(path, sheet);
-    sheet.waiting += 1;
     return sheet;
   }
 
-  left(path, sheet) {
-    sheet.waiting -= 1;
-    if (sheet.waiting || this.sheets.get(path) !== sheet) return;
-    this.sheets.delete(path);
-    this.sheets.set(path, sheet);
-    const idle = [...this.sheets].filter(([, { waiting }]) => !waiting);
-    for (const [other, { bitmap }] of idle.slice(0, -IDLE_SHEETS_KEPT)) {
-      this.sheets.delete(other);
-      bitmap.then((closed) => closed.close(), () => {});
-    }
-  }
-
-  async load(path) {
+  async loaded(path, { waiting }) {
+    if ([...waiting].every((canvas) => canvas.gone)) throw new Error(`nobody waits for ${path}`);
     const image = new Image();
     await new Promise((resolve, reject) => {
       image.onload = resolve;
@@ -66,5 +63,19 @@ class Pictures {
       image.src = this.base + urlOf(path);
     });
     return createImageBitmap(image);
+  }
+
+  /** Keep a sheet that was drawn from for a while, and let those go that have been kept longest. */
+  rest(path, sheet) {
+    sheet.isDrawn();
+    if (this.sheets.get(path) !== sheet) return;
+    this.sheets.delete(path);
+    this.sheets.set(path, sheet);
+    const idle = [...this.sheets].filter(([, { waiting }]) => !waiting.size);
+    for (const [other, { bitmap }] of idle.slice(0, -IDLE_KEPT)) {
+      this.sheets.delete(other);
+      bitmap.then((closed) => closed.close(), () => {});
+    }
+    sheet.bitmap.catch(() => this.sheets.get(path) === sheet && this.sheets.delete(path)); // may be there another time
   }
 }

@@ -44,7 +44,7 @@ class Wall {
     this.grid.style.setProperty("--columns", columns);
     this.grid.setAttribute("aria-rowcount", rows);
     this.grid.setAttribute("aria-colcount", columns);
-    this.grid.replaceChildren();
+    for (const row of this.rows.values()) this.drop(row);
     this.rows.clear();
     if (resized && kept > 0) this.scroller.scrollTop = this.grid.offsetTop + Math.floor(kept / columns) * height;
     this.draw();
@@ -72,12 +72,18 @@ class Wall {
     const to = Math.min(last, Math.floor((above + this.scroller.clientHeight) / this.height) + ROWS_BEYOND);
     for (const [number, row] of this.rows) {
       if ((number < from || number > to) && !row.contains(document.activeElement)) {
-        row.remove();
+        this.drop(row);
         this.rows.delete(number);
       }
     }
     for (let number = from; number <= to; number += 1) if (!this.rows.has(number)) this.add(number);
     this.makeReachable();
+  }
+
+  /** Take a row away, and tell its pictures that nobody waits for them any more. */
+  drop(row) {
+    for (const canvas of row.querySelectorAll("canvas")) canvas.gone = true;
+    row.remove();
   }
 
   add(number) {
