@@ -63,6 +63,13 @@ def copied(atlas, tmp_path):
 # --- what is in it
 
 
+def test_images_that_are_nobodys_best_are_a_piece_like_others(photos, tmp_path):
+    made = make(tmp_path / "atlas", [photos], neurons=["blocks.1:3"], k=1, images_a_piece=1)
+    assert not made.failures
+    assert made["blocks.1:3"].scores["image_names"] == [made["blocks.1:3"].photos[0].name]
+    assert repr(made["blocks.1:3"]).startswith("AtlasNeuron(blocks.1:3, 1 photos shown, activation ")
+
+
 def test_the_photos_of_a_neuron_are_those_of_top_images(atlas, photos, vit):
     top = captum_vit.top_images(vit, photos, 3, progress=False)
     for address in atlas:

@@ -112,6 +112,8 @@ def _best(worker: Worker, piece: PhotoPiece) -> Iterator[_Best]:
 @torch.no_grad()
 def _maps(worker: Worker, best: list[_Best], images: list[int], pixels: Tensor) -> Iterator[dict[str, Any]]:
     """Rows of the table for a batch of images, pixels in [0, 1], ``(B, 3, H, W)``."""
+    if not best:  # images that are embedded only, to tell others from
+        return
     vit = worker.vit
     place_of = {image: place for place, image in enumerate(images)}
     sites = dict.fromkeys(each.site for each in best)

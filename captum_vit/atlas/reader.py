@@ -85,6 +85,14 @@ class AtlasNeuron:
     relevant: tuple[AtlasPhoto, ...] = field(repr=False)
     histogram: Histogram | None = field(repr=False)
 
+    def __repr__(self) -> str:
+        known = [f"{len(self.photos)} photos shown"]
+        if self.record:
+            known.append(f"activation {self.record['activation']:.3g}")
+        if (ratio := self.scores.get("ratio")) is not None:
+            known.append(f"{ratio:.3g} times the strongest photo's")
+        return f"AtlasNeuron({self.address}, {', '.join(known)})"
+
 
 class Atlas:
     """An atlas in a folder, finished or not; what is looked at is read.
