@@ -61,8 +61,9 @@ def test_the_wheel_holds_types_licence_models_photos_and_templates(contents: dic
     assert all(0 < size <= 3_000_000 for size in models.values()), models
     photos = [name for name in contents if name.startswith("captum_vit/models/photos/") and name.endswith(".jpg")]
     assert len(photos) >= 2
-    templates = {path.name for path in (CHECKOUT / "captum_vit" / "cards" / "templates").iterdir()}
-    assert templates == {name.rpartition("/")[2] for name in contents if name.startswith("captum_vit/cards/templates/")}
+    for folder in ("captum_vit/cards/templates", "captum_vit/atlas/page/templates", "captum_vit/atlas/page/static"):
+        files = {path.name for path in (CHECKOUT / folder).iterdir()}
+        assert files == {name.rpartition("/")[2] for name in contents if name.startswith(f"{folder}/")}
 
 
 def test_each_file_of_adapters_has_its_entry_point(wheel: Path) -> None:

@@ -11,11 +11,11 @@ const SHOWN = {
 /** How to sort: words, the column, and what kind of column it is. */
 const SORTS = {
   address: ["Address"],
-  ratio: ["Render over strongest photo", "ratio"],
-  worst: ["Worst view over strongest photo", "worst"],
+  ratio: ["Ratio to the best photo", "ratio"],
+  worst: ["Ratio at the worst view", "worst"],
   agreement: ["Agreement", "agreement"],
   natural: ["Natural maximum", "natural"],
-  activation: ["Activation of the render", "activation"],
+  activation: ["Activation", "activation"],
   score: ["Score of the word", "wordScore"],
   word: ["Word", "word"],
   class: ["Class", "topClass"],
