@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import Unpack
 
 from captum_vit.cards.agreement import STRONGEST, Agreement, agreements
+from captum_vit.cards.notebook import html_of
 from captum_vit.cards.photos import Photo, most_activating
 from captum_vit.checks import check_adapted, shortly, some, whole_number
 from captum_vit.errors import CardError
@@ -97,6 +98,10 @@ class Card:
         if self.reduction != "mean" or not self.photos or not self.photo.activation > 0 or math.isnan(activation):
             return None
         return activation / self.photo.activation
+
+    def _repr_html_(self) -> str:
+        """The card, for notebooks."""
+        return html_of(self)
 
     @property
     def site(self) -> str:

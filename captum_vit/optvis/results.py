@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from captum_vit.optvis.keeping import kept, mark_of_render, place_of_render, place_of_sheet
+from captum_vit.optvis.notebook import beside, figure, png
 from captum_vit.optvis.sheet import labelled, tiled
 from captum_vit.storage.files import replacing
 from captum_vit.storage.part import Part
@@ -77,7 +77,13 @@ class Render:
 
     def _repr_png_(self) -> bytes:
         """The image, for notebooks."""
-        return _png(to_pil(self.image))
+        return png(to_pil(self.image))
+
+    def _repr_html_(self) -> str:
+        """The image with its address, for notebooks."""
+        origin = f"started from {self.started_from}" if self.started_from else ""
+        words = (f"activation {self.activation:.3g}", origin, self.problem or "")
+        return figure(to_pil(self.image), words, heading=self.neuron)
 
     @property
     def started_from(self) -> str | None:
@@ -197,7 +203,11 @@ class Renders:
     def _repr_png_(self) -> bytes:
         """The contact sheet, for notebooks."""
         shown = [np.asarray(to_pil(render.image)) for render in self.renders]
-        return _png(labelled(shown, [render.neuron for render in self.renders]))
+        return png(labelled(shown, [render.neuron for render in self.renders]))
+
+    def _repr_html_(self) -> str:
+        """The images with their addresses, for notebooks."""
+        return beside(render._repr_html_() for render in self.renders)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write a PNG and a JSON for each neuron and a contact sheet; return the paths of the PNGs.
@@ -221,10 +231,10 @@ class Renders:
         own = {render.mark for render in self.renders}
         shown = [np.asarray(to_pil(render.image)) for render in self.renders]
         names = [render.neuron for render in self.renders]
-        for png, record in kept(folder, settings):
+        for other, record in kept(folder, settings):
             if record.get("mark") not in own:
                 try:
-                    with Image.open(png) as image:
+                    with Image.open(other) as image:
                         pixels = np.asarray(image.convert("RGB"))
                 except (OSError, SyntaxError):  # damaged, or not there
                     continue
@@ -250,12 +260,6 @@ class Renders:
 def to_pil(image: NDArray[np.float32]) -> Image.Image:
     """An image of pixels in [0, 1], shape ``(H, W, 3)``, as Pillow's."""
     return Image.fromarray((image * 255).round().astype(np.uint8))
-
-
-def _png(image: Image.Image) -> bytes:
-    content = io.BytesIO()
-    image.save(content, format="PNG")
-    return content.getvalue()
 
 
 def _save(image: Image.Image, path: Path, mark: str) -> None:
