@@ -169,7 +169,7 @@ def main() -> None:
         print(f"{name}: {minutes:.1f} minutes", file=sys.stderr)
         if arguments.sheets:
             pixels = [np.asarray(to_pil(render.image)) for render in renders]
-            labels = [f"{neuron} {ratio:.1f}×" for neuron, ratio in zip(neurons, ratios, strict=True)]
+            labels = [f"{neuron} {ratio:.1f}x" for neuron, ratio in zip(neurons, ratios, strict=True)]
             labelled(pixels, labels, columns=8).save(arguments.sheets / f"{arguments.model}-{name}.jpg", quality=85)
             records = [
                 {"neuron": neuron, "ratio": ratio, "worst view": view, "agreement": likeness}
