@@ -100,7 +100,7 @@ def test_a_command_that_is_killed_leaves_no_worker_and_goes_on(tmp_path, photos,
     workers = workers_of(running.pid)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    gone, alive = psutil.wait_procs(workers, timeout=20)
+    gone, alive = psutil.wait_procs(workers, timeout=120)
     assert gone
     assert not alive
     before = contents(folder)

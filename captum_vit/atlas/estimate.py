@@ -23,7 +23,7 @@ _STEPS = 3
 
 # Bytes, measured: a pixel of a render and of a thumbnail in WebP, a cell of a map in a table and in the page, what else
 # is known of a neuron in rankings, records, table and page, and of an image in the list.
-_RENDER_PIXEL, _PHOTO_PIXEL, _CELL, _NEURON, _IMAGE = 0.30, 0.35, 2.2, 3200, 40
+_RENDER_PIXEL, _PHOTO_PIXEL, _CELL, _NEURON, _IMAGE = 0.27, 0.22, 2.6, 4000, 40
 
 
 @dataclass(frozen=True)
