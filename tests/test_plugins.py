@@ -52,21 +52,22 @@ def pip_install(target: Path, project: Path) -> None:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """A function that installs a distribution, whose plugins are given as ``module=source``, for this test only."""
+    """A function that installs a distribution, whose plugins are given as ``module=source``, for this test only.
+
+    It writes what an installer leaves behind, which is all that entry points are read from; that a built one is served
+    alike, the tests of the CaiT distribution say.
+    """
     imported = set()
 
     def install(name: str, version: str = "1.0", **sources: str) -> None:
-        project, target = (tmp_path / purpose / f"{name}-{version}" for purpose in ("project", "target"))
-        project.mkdir(parents=True)
+        target = tmp_path / f"{name}-{version}"
+        record = target / f"{name.replace('-', '_')}-{version}.dist-info"
+        record.mkdir(parents=True)
         for module, source in sources.items():
-            (project / f"{module}.py").write_text(source)
-        plugins = "\n".join(f'{module} = "{module}"' for module in sources)
-        (project / "pyproject.toml").write_text(
-            f'[project]\nname = "{name}"\nversion = "{version}"\n\n'
-            f"[project.entry-points.captum_vit]\n{plugins}\n\n"
-            f"[tool.setuptools]\npy-modules = {list(sources)}\n"
-        )
-        pip_install(target, project)
+            (target / f"{module}.py").write_text(source)
+        (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        plugins = "".join(f"{module} = {module}\n" for module in sources)
+        (record / "entry_points.txt").write_text(f"[captum_vit]\n{plugins}")
         monkeypatch.syspath_prepend(target)
         imported.update(sources)
         registry.cache_clear()
