@@ -23,40 +23,67 @@ from captum_vit.storage.files import shown
 
 PHOTO = default_photos()[0]
 ENCODINGS = ["ascii", "latin-1", "cp1252", "cp437", "utf-8"]
-COMMANDS = {
+TELLING = {
     "help": ["--help"],
     "help of a command": ["render", "--help"],
     "sites": ["sites", "deit_micro"],
     "adapters": ["adapters"],
-    "card": ["card", "deit_micro", "blocks.4:42", "--steps", "1"],
-    "gallery": ["gallery", "deit_micro", "blocks.4:0-1", "--steps", "1"],
-    "render": ["render", "deit_micro", "blocks.4:42", "--steps", "1", "--out", "renders…"],
-    "patch-map": ["patch-map", "deit_micro", "blocks.4:42", str(PHOTO), "--out", "maps→"],
-    "attribute": ["attribute", "deit_micro", "blocks.4:42", str(PHOTO), "--out", "maps", "--method", "saliency"],
-    "top-images": ["top-images", "deit_micro", "--images", str(PHOTO.parent), "--out", "top.safetensors"],
     "a wrong word": ["card", "deit_mikro…“é”"],
     "a wrong range": ["render", "deit_micro", "blocks.4:0-9999", "--out", "renders"],
     "a wrong option": ["card", "--stéps", "–1"],
 }
+WORKING = {
+    "card": ["card", "deit_micro", "blocks.4:42", "--steps", "1", "-k", "1", "--images", "photos"],
+    "gallery": ["gallery", "deit_micro", "blocks.4:0-1", "--steps", "1", "-k", "1", "--images", "photos"],
+    "render": ["render", "deit_micro", "blocks.4:42", "--steps", "1", "--out", "renders…"],
+    "patch-map": ["patch-map", "deit_micro", "blocks.4:42", str(PHOTO), "--out", "maps→"],
+    "attribute": ["attribute", "deit_micro", "blocks.4:42", str(PHOTO), "--out", "maps", "--method", "saliency"],
+    "top-images": ["top-images", "deit_micro", "--images", "photos", "--out", "top.safetensors"],
+}
+
+
+@pytest.fixture
+def photos(folder):
+    """Two photos beside a command, in ``photos``: what it says of many says no more."""
+    (folder / "photos").mkdir()
+    for name in ("one.jpg", "two.jpg"):
+        (folder / "photos" / name).write_bytes(PHOTO.read_bytes())
+
+
+def printed_by(arguments, encoding, exit_code=0):
+    result = CliRunner(charset=encoding).invoke(cli.app, arguments)
+    assert result.exit_code == exit_code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return (result.stdout_bytes + result.stderr_bytes).decode(encoding)
+
+
+def is_readable(printed):
+    return "�" not in printed and not any(f"\\u{ord(each):04x}" in printed for each in console.IN_PLAIN_LETTERS)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", TELLING)
 def test_commands_are_readable(folder, command, encoding):
-    result = CliRunner(charset=encoding).invoke(cli.app, COMMANDS[command])
-    assert result.exit_code in ((2,) if command.startswith("a wrong") else (0,)), result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    printed = (result.stdout_bytes + result.stderr_bytes).decode(encoding)
-    assert "�" not in printed
-    assert not any(f"\\u{ord(each):04x}" in printed for each in console.IN_PLAIN_LETTERS)
+    printed = printed_by(TELLING[command], encoding, 2 if command.startswith("a wrong") else 0)
+    assert is_readable(printed)
     if command == "sites":
         assert ("8×8" if encoding != "ascii" else "8x8") in printed or encoding == "cp437"
         assert "64" in printed
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])  # which has the fewest characters and which has them all
+@pytest.mark.parametrize("command", WORKING)
+def test_commands_that_work_are_readable_too(photos, command, encoding):
+    printed = printed_by(WORKING[command], encoding)
+    assert printed
+    assert is_readable(printed)
+    for narrower in ENCODINGS:
+        assert is_readable(printed.encode(narrower, "captum-vit.plain").decode(narrower))
+
+
 @pytest.mark.parametrize(
     "environment",
-    [{"PYTHONIOENCODING": "ascii:strict"}, {"PYTHONIOENCODING": "cp1252"}, {"LC_ALL": "C"},
+    [{"PYTHONIOENCODING": "ascii:strict"}, {"LC_ALL": "C"},
      {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
     ids=str,
 )  # fmt: skip
@@ -102,8 +129,10 @@ def test_bytes_that_are_no_text_are_shown_as_a_shell_shows_them():
 KEPT = {
     "render": (["render", "deit_micro", "blocks.4:0-3", "--steps", "1", "--batch-size", "1", "--out", "out"],
                "captum_vit.optvis.loop.RenderLoop.finish", "the neurons that were finished are in out, and the same"),
-    "card": (["card", "deit_micro", "blocks.4:0-11", "--steps", "1"], "captum_vit.optvis.loop.RenderLoop.finish", None),
-    "card with renders": (["card", "deit_micro", "blocks.4:0-11", "--steps", "1", "--renders", "out"],
+    "card": (["card", "deit_micro", "blocks.4:0-11", "--steps", "1", "--images", "photos"],
+             "captum_vit.optvis.loop.RenderLoop.finish", None),
+    "card with renders": (["card", "deit_micro", "blocks.4:0-11", "--steps", "1", "--images", "photos",
+                           "--renders", "out"],
                           "captum_vit.optvis.loop.RenderLoop.finish", "the optimized images that were finished are in"),
     "patch-map": (["patch-map", "deit_micro", "blocks.4:42", str(PHOTO.parent), "--out", "out"],
                   "captum_vit.plots.save_figure", "the photos that were finished are in out"),
@@ -111,7 +140,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("command", KEPT)
-def test_ctrl_c_says_what_is_kept_and_it_is(folder, command, monkeypatch):
+def test_ctrl_c_says_what_is_kept_and_it_is(folder, photos, command, monkeypatch):
     arguments, place, kept = KEPT[command]
     module, _, name = place.rpartition(".")
     target = resolve_name(module)
@@ -127,7 +156,7 @@ def test_ctrl_c_says_what_is_kept_and_it_is(folder, command, monkeypatch):
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 130, result.output
     line = result.stderr.strip().splitlines()[-1]
-    files = [path.name for path in folder.rglob("*") if path.is_file()]
+    files = [path.name for path in folder.rglob("*") if path.is_file() and path.parent.name != "photos"]
     if kept:
         assert line.startswith(f"Interrupted; {kept}")
         assert len(files) >= 2
