@@ -111,6 +111,10 @@ class LabelError(ArgumentError):
     """Images without labels, or labels that are not those of the images."""
 
 
+class StudyError(ArgumentError):
+    """A study that cannot be made of these models and images, or two that do not belong together."""
+
+
 class UnknownModelError(CaptumViTError, ValueError):
     """No embedded model has that name."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from typer import Context
 
-from captum_vit.errors import PlanError, RankingError, RecipeError
+from captum_vit.errors import PlanError, RankingError, RecipeError, StudyError
 from captum_vit.loading.names import SCHEMES, check_scheme, split
 from captum_vit.probes.devices import check_device
 from captum_vit.probes.hookspecs import GROUP, OWN_DISTRIBUTION
@@ -25,6 +25,9 @@ REDUCTIONS = ("mean", "max")
 REDUCTIONS_OF_RELEVANCE = ("sum", "max")
 MEASURES = ("activation", "relevance")
 TARGETS = ("top", "norm", "sum")
+STUDIES = ("frequency", "background")
+FILLS = ("zero", "mean", "blur")
+CLASSIFIERS = ("auto", "own", "probe")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -33,6 +36,32 @@ def model(name: str) -> str:
     scheme = split(name)[0]
     check_scheme(name, (*SCHEMES, scheme) if _has_plugins() else SCHEMES)
     return name
+
+
+def models(names: list[str]) -> list[str]:
+    """Models' names."""
+    return [model(name) for name in names]
+
+
+def study(name: str) -> str:
+    """A study of the package."""
+    if name not in STUDIES:
+        raise StudyError(f'no study "{name}"; there are {", ".join(STUDIES)}')
+    return name
+
+
+def fill(word: str | None) -> str | None:
+    """What stands where an image is cut away, or None."""
+    if word is not None and word not in FILLS:
+        raise StudyError(f'no fill "{word}"; use {", ".join(FILLS)}')
+    return word
+
+
+def classifier(kind: str) -> str:
+    """A kind of classifier."""
+    if kind not in CLASSIFIERS:
+        raise StudyError(f'no classifier "{kind}"; use {", ".join(CLASSIFIERS)}')
+    return kind
 
 
 def device(word: str) -> str:

@@ -1,0 +1,10 @@
+"""Studies of what whole models use: each measures models on a labelled folder and gives a table."""
+
+from __future__ import annotations
+
+from captum_vit.studies.background import background
+from captum_vit.studies.classifier import Classifier, find_classifier
+from captum_vit.studies.frequency import frequency
+from captum_vit.studies.study import Study
+
+__all__ = ["Classifier", "Study", "background", "find_classifier", "frequency"]

@@ -1,0 +1,227 @@
+"""What tells a model's images apart: its own head, or a linear probe that is fitted on a part of the folder."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from captum_vit.data.crop import eval_crop
+from captum_vit.data.images import open_rgb
+from captum_vit.errors import ImageError, StudyError
+from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.progress import progress_bar
+
+OWN, PROBE, AUTO = "own", "probe", "auto"
+# Of the mean variance of the features.
+RIDGE = 0.1
+ONLY_ONE = "the only image of its class, which a probe cannot both learn and be tested on"
+FITTED = "the probe was fitted on it"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Scores of classes for images, and which images may be classified.
+
+    Attributes
+    ----------
+    scores
+        From images as the model expects them, ``(B, 3, H, W)``, to a score for each class, ``(B, classes)``.
+    targets
+        The place of each label among the scores.
+    files
+        Images to be classified, and their labels.
+    left_out
+        Images that are not, and why.
+    words
+        What it is, for the record.
+    """
+
+    scores: Callable[[Tensor], Tensor]
+    targets: Mapping[str, int]
+    files: Mapping[str, str]
+    left_out: Mapping[str, str]
+    words: str
+
+
+def find_classifier(
+    vit: AdaptedModel,
+    labels: Mapping[str, str],
+    kind: str = AUTO,
+    *,
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Classifier:
+    """The model's own head where it knows all the folder's labels, or else a linear probe.
+
+    Parameters
+    ----------
+    vit
+        The adapted model.
+    labels
+        Image files and their labels: names of classes, WordNet's numbers (``n02084071``) or both (``n02084071_dog``).
+    kind
+        ``"own"``, ``"probe"``, or ``"auto"``, which is the head if it knows the labels. The probe is ridge regression
+        of the classes, one against the rest, on the features that the head reads. Half of each class's images fit it;
+        the other half is what it may be tested on.
+    seed
+        Draws the halves.
+    batch_size
+        Images in a forward pass.
+    progress
+        Whether to show a bar.
+
+    Raises
+    ------
+    StudyError
+        There is no such kind, the head does not know a label, the model gives no features, or no two classes have two
+        images that can be read.
+    """
+    if kind not in (AUTO, OWN, PROBE):
+        raise StudyError(f'no classifier "{kind}"; use {AUTO}, {OWN} or {PROBE}')
+    outputs = _outputs_of(_library_model(vit))
+    found = {label: place for label in set(labels.values()) if (place := _place(label, outputs)) is not None}
+    unknown = sorted(set(labels.values()) - set(found))
+    if kind == OWN and unknown:
+        raise StudyError(
+            f'the head of {vit.model_name} does not know "{unknown[0]}"' + (
+                f" and {len(unknown) - 1} more of the folder's labels" if unknown[1:] else ""
+            ) + "; fit one on the folder with classifier probe"
+        )  # fmt: skip
+    if kind == OWN or (kind == AUTO and not unknown):
+        return Classifier(vit, found, dict(labels), {}, "its own head")
+    return _probe(vit, labels, seed, batch_size, progress)
+
+
+def _library_model(vit: AdaptedModel) -> nn.Module:
+    """The model that has a head, in a wrapper or by itself."""
+    return next((module for module in vit.model.modules() if hasattr(module, "forward_head")), vit.model)
+
+
+def _outputs_of(model: nn.Module) -> dict[str, int]:
+    """The names that a head's outputs go by, if it has names."""
+    config: Any = getattr(model, "pretrained_cfg", None) or {}
+    count = getattr(model, "num_classes", 0)
+    names = list(config.get("label_names") or ())
+    if len(names) == count and names:
+        return {_plain(name): place for place, name in enumerate(names)}
+    if count == 1000:
+        from timm.data import ImageNetInfo
+
+        return {number: place for place, number in enumerate(ImageNetInfo("imagenet-1k").label_names())}
+    return {}
+
+
+def _place(label: str, outputs: Mapping[str, int]) -> int | None:
+    number, _, name = label.partition("_")
+    return next((outputs[_plain(each)] for each in (label, number, name) if _plain(each) in outputs), None)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").strip().lower()
+
+
+def features(vit: AdaptedModel, images: Tensor) -> Tensor:
+    """What the head reads, ``(B, C)``; of a model without a head, its output.
+
+    Raises
+    ------
+    StudyError
+        The output is no row of numbers for each image.
+    """
+    model = _library_model(vit)
+    if model is vit.model and hasattr(model, "forward_head"):
+        pooled = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]
+    else:
+        output = vit(images)
+        pooled = output if isinstance(output, Tensor) else getattr(output, "pooler_output", None)
+    if not isinstance(pooled, Tensor) or pooled.dim() != 2:
+        raise StudyError(
+            f"{vit.model_name} gives no features to fit a classifier on, one row for each image; take the model "
+            "of timm, or one whose output is an embedding"
+        )
+    return pooled.float()
+
+
+def _probe(vit: AdaptedModel, labels: Mapping[str, str], seed: int, batch_size: int, progress: bool) -> Classifier:
+    fit, test, left_out = split(labels, seed)
+    classes = sorted(set(fit.values()))
+    if len(classes) < 2:
+        raise StudyError(
+            "a classifier needs two classes with two images each; put images into folders named after them"
+        )
+    targets = {label: place for place, label in enumerate(classes)}
+    crop, rows, places = eval_crop(vit), [], []
+    files = list(fit)
+    with torch.inference_mode(), progress_bar("Fitting a classifier", len(files), disable=not progress) as advance:
+        for start in range(0, len(files), batch_size):
+            batch = []
+            for file in files[start : start + batch_size]:
+                try:
+                    batch.append(crop(open_rgb(file)))
+                except ImageError as error:
+                    left_out[file] = str(error)
+                else:
+                    places.append(targets[fit[file]])
+            if batch:
+                rows.append(features(vit, vit.preprocessing.normalize(torch.stack(batch).to(vit.device, vit.dtype))))
+            advance(min(batch_size, len(files) - start))
+        if len(set(places)) < 2:
+            raise StudyError("images of two classes are needed to fit a classifier, and can be read of fewer")
+        weight, bias = ridge(torch.cat(rows), torch.tensor(places, device=vit.device), len(classes))
+    left_out |= {file: FITTED for file in fit if file not in left_out}
+    words = f"linear probe, ridge {RIDGE}, fitted on {len(places)} images"
+    return Classifier(lambda images: features(vit, images) @ weight + bias, targets, test, left_out, words)
+
+
+def split(labels: Mapping[str, str], seed: int) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Half of each class's files, drawn by the seed; the other half; and those left out, with the reason."""
+    fit: dict[str, str] = {}
+    test: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    of_class: dict[str, list[str]] = {}
+    for file, label in labels.items():
+        of_class.setdefault(label, []).append(file)
+    for label, files in of_class.items():
+        if len(files) < 2:
+            left_out[files[0]] = ONLY_ONE
+            continue
+        drawn = random.Random(f"{seed} {label}").sample(files, len(files) // 2)
+        fit |= dict.fromkeys(drawn, label)
+        test |= {file: label for file in files if file not in set(drawn)}
+    return fit, test, left_out
+
+
+def ridge(rows: Tensor, places: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Ridge regression of each class, one against the rest.
+
+    Parameters
+    ----------
+    rows
+        Features, ``(N, C)``.
+    places
+        The class of each, ``(N,)``.
+    classes
+        How many there are.
+
+    Returns
+    -------
+    weight, bias
+        ``(C, classes)`` and ``(classes,)``.
+    """
+    # On the CPU in double precision: small, and not every accelerator has it.
+    inputs = rows.cpu().double()
+    wanted = functional.one_hot(places.cpu(), classes).double()
+    mean, centred = inputs.mean(0), inputs - inputs.mean(0)
+    gram = centred.T @ centred
+    # Features that do not differ at all tell nothing, and the matrix is still solved.
+    penalty = RIDGE * gram.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
+    weight = torch.linalg.solve(gram + penalty * torch.eye(len(gram)), centred.T @ (wanted - wanted.mean(0)))
+    bias = wanted.mean(0) - mean @ weight
+    return weight.to(rows), bias.to(rows)

@@ -1,0 +1,105 @@
+"""The study of frequencies: how much of its accuracy a model keeps on low-pass and high-pass filtered images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from captum_vit.data.crop import eval_crop
+from captum_vit.data.images import open_rgb
+from captum_vit.errors import StudyError
+from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.studies.measuring import WHOLE, accuracies, measure
+from captum_vit.studies.spectrum import energy_kept, high_pass, low_pass
+from captum_vit.studies.study import Row, Study
+
+LOW, HIGH = "low-pass", "high-pass"
+FILTERS = {LOW: low_pass, HIGH: high_pass}
+RADII = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+
+
+def frequency(
+    vit: AdaptedModel,
+    images: str | Path | Mapping[str, str],
+    *,
+    name: str | None = None,
+    radii: Sequence[float] = RADII,
+    classifier: str = "auto",
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Study:
+    """Accuracy on images without their high, or their low frequencies (Ghiasi et al. 2022, section on frequencies).
+
+    Parameters
+    ----------
+    vit
+        The adapted model.
+    images
+        A folder with a folder for each class, or files and their labels.
+    name
+        What the table calls the model; its class when not given.
+    radii
+        Where the filters cut, in cycles per shorter side of the part of the image that the model sees: models of
+        different input sizes then get the same content. The low-pass keeps frequencies up to the radius, and the
+        high-pass those beyond it and the mean colour.
+    classifier
+        ``"own"``, the model's head; ``"probe"``, a linear one that is fitted on half of the images, unfiltered; or
+        ``"auto"``, the head if it knows the folder's labels.
+    seed
+        Draws the halves and the bootstrap.
+    batch_size
+        Images in a forward pass.
+    progress
+        Whether to show a bar.
+
+    Returns
+    -------
+    Study
+        A row for the unfiltered images, and one for each filter and radius.
+
+    Raises
+    ------
+    StudyError
+        A radius is not a positive number, no image can be used, or there is no classifier.
+    LabelError
+        An image is in no folder that is named after its class.
+    """
+    if not radii or not all(isinstance(radius, int | float) and 0 < radius < float("inf") for radius in radii):
+        raise StudyError(f"radii={list(radii)}; give positive numbers of cycles per shorter side, such as 4 8 16")
+    cuts = {f"{kind} {radius:g}": (kind, float(radius)) for kind in FILTERS for radius in sorted(set(radii))}
+
+    def views(pixels: Tensor) -> dict[str, tuple[Tensor, Tensor | None]]:
+        found: dict[str, tuple[Tensor, Tensor | None]] = {WHOLE: (pixels, energy_kept(pixels, pixels))}
+        for cut, (kind, radius) in cuts.items():
+            filtered = FILTERS[kind](pixels, radius)
+            found[cut] = filtered, energy_kept(filtered, pixels)
+        return found
+
+    crop = eval_crop(vit)
+    hits = measure(
+        vit,
+        images,
+        lambda file: crop(open_rgb(file)),
+        views,
+        classifier=classifier,
+        seed=seed,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    name = name or vit.model_name
+    rows: list[Row] = [
+        {
+            "model": name,
+            "parameters": hits.model["parameters"],
+            "filter": kind,
+            "radius": radius,
+            "energy kept": float(hits.extra[cut].mean()),
+            **accuracies(hits, cut, seed),
+        }
+        for cut, (kind, radius) in {WHOLE: ("none", None), **cuts}.items()
+    ]
+    settings = {"radii": sorted(set(map(float, radii))), "classifier": classifier, "seed": seed}
+    return Study("frequency", tuple(rows), settings, {name: hits.model})
