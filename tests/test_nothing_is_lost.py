@@ -251,10 +251,20 @@ def test_a_file_that_a_person_put_there_stays(folder):
     assert len(contents("maps")) == 4
 
 
+@pytest.fixture
+def photos(folder):
+    """Two photos, in a folder that is none of a command's."""
+    photos = folder.parent / "photos"
+    photos.mkdir()
+    for photo in (CAT, ROCKET):
+        shutil.copy(photo, photos)
+    return photos
+
+
 @pytest.mark.parametrize("command", ["card", "gallery"])
-def test_pictures_that_nobody_named_are_not_written_over_others(folder, command):
+def test_pictures_that_nobody_named_are_not_written_over_others(folder, photos, command):
     def files(*arguments):
-        run(command, "deit_micro", "blocks.4:42", "--steps", 1, "-k", 1, *arguments)
+        run(command, "deit_micro", "blocks.4:42", "--images", photos, "--steps", 1, "-k", 1, *arguments)
         return contents(folder)
 
     (only,) = first = files()
@@ -267,8 +277,8 @@ def test_pictures_that_nobody_named_are_not_written_over_others(folder, command)
     assert len(files("--recipe", "lucent")) == 3
 
 
-def test_pages_that_nobody_named_are_not_written_over_others(folder):
-    asked = ("card", "deit_micro", "blocks.4:0-1", "--steps", 1, "-k", 1)
+def test_pages_that_nobody_named_are_not_written_over_others(folder, photos):
+    asked = ("card", "deit_micro", "blocks.4:0-1", "--images", photos, "--steps", 1, "-k", 1)
     run(*asked)
     (page,) = contents(folder)
     assert page.name == "deit_micro-cards.html"
@@ -287,22 +297,24 @@ NAMES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", NAMES)
-def test_whatever_a_photo_is_called_it_and_the_others_are_done(folder, kind):
+def test_whatever_photos_are_called_they_and_the_others_are_done(folder):
     photos = folder / "photos"
     photos.mkdir()
-    for number, name in enumerate((b"a.png", NAMES[kind], b"z.png")):
-        Image.new("RGB", (64, 64), (80 * number, 60, 90)).save(photos / os.fsdecode(name), format="PNG")
+    names = [b"a.png", *NAMES.values(), b"z.png"]
+    for number, name in enumerate(names):
+        Image.new("RGB", (64, 64), (18 * number, 60, 90)).save(photos / os.fsdecode(name), format="PNG")
     (photos / "damaged.png").write_bytes(b"")
     result = run("patch-map", "deit_micro", "blocks.4:42", photos, "--out", "maps")
-    assert len(contents("maps")) == 6
-    assert len(result.stdout.splitlines()) == 4
-    assert shown(os.fsdecode(NAMES[kind])) in result.stdout
+    assert len(contents("maps")) == 2 * len(names)
+    assert len(result.stdout.splitlines()) == 1 + len(names)
+    for kind, name in NAMES.items():
+        assert shown(os.fsdecode(name)) in result.stdout, kind
     assert "damaged.png" in result.stderr
+    asked = ("card", "deit_micro", "blocks.4:42", "--images", photos, "--steps", 1, "-k", len(names))
     for out in ("card.svg", "card.html"):
-        result = run("card", "deit_micro", "blocks.4:42", "--images", photos, "--steps", 1, "--out", out)
-        assert len([line for line in result.stdout.splitlines() if "activation" in line]) == 4
-    assert Path("card.html").read_text(encoding="utf-8").count("<img") == 1 + 3 * 3
+        result = run(*asked, "--out", out)
+        assert len([line for line in result.stdout.splitlines() if "activation" in line]) == 1 + len(names)
+    assert Path("card.html").read_text(encoding="utf-8").count("<img") == 1 + 3 * len(names)
 
 
 def test_a_record_says_the_same_in_every_language(made, tmp_path):
