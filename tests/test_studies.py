@@ -263,7 +263,7 @@ def test_studies_of_different_settings_or_of_one_model_twice_do_not_add_up(of_fr
 @pytest.mark.parametrize("study", ["of_frequencies", "of_backgrounds"])
 def test_the_picture_shows_each_model(study: str, request: pytest.FixtureRequest) -> None:
     figure = draw_study(request.getfixturevalue(study))
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["micro"]
+    assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == ["micro"]
 
 
 def test_the_command_writes_a_table_of_several_models_and_a_picture(folders: Path, folder: Path) -> None:

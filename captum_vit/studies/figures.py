@@ -67,7 +67,8 @@ def _finish(axes: Any, label: str) -> None:
     first: Axes = axes[0]
     first.set_ylabel(label)
     first.set_ylim(bottom=0)
-    first.legend(frameon=False)
+    # Beside the axes: bars leave no room for it between them.
+    axes[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
 
