@@ -204,7 +204,7 @@ def test_a_model_that_gives_no_vector_has_no_agreement(vit, ranking, rendered, m
 def test_cards_show_it_and_say_nothing_where_it_cannot_be_told(vit, photos):
     card: Card = neuron_card(vit, NEURON, photos, k=2, steps=1, progress=False)
     assert card.agreement is not None
-    words = f"agreement {card.agreement.value:.2f} with the 10 strongest photos, against 10 others"
+    words = f"agreement {card.agreement.value:.2f} (10 strongest photos, 10 others)"
     assert words in scores(card)
     assert any(words in text.get_text() for text in draw_card(card).texts)
     assert words in page_of([card])

@@ -65,7 +65,7 @@ def area_under_curve(positives: NDArray[np.floating], negatives: NDArray[np.floa
 
 
 def agreements(
-    vit: AdaptedModel, renders: Renders, top: TopImages, *, batch_size: int = 8, progress: bool = True
+    vit: AdaptedModel, renders: Renders, top: TopImages, *, batch_size: int = 32, progress: bool = True
 ) -> tuple[Agreement | None, ...]:
     """The agreement of each render with its neuron's ten strongest photos, by cosine of the model's own embeddings.
 

@@ -236,7 +236,7 @@ def rank_photos(
     photos: Sequence[str | Path] | TopImages,
     *,
     k: int = DEFAULT_PHOTOS,
-    batch_size: int = 8,
+    batch_size: int = 32,
     progress: bool = True,
 ) -> TopImages:
     """Rank photos by the activations of the neurons' sites, unless that was done before."""

@@ -71,9 +71,7 @@ def scores(card: Card) -> tuple[str, ...]:
         worst = "" if card.worst_ratio is None else f", {number(card.worst_ratio)}× at its worst view"
         lines.append(f"{number(card.ratio)}× the strongest photo{worst}")
     if (agreed := card.agreement) is not None:
-        lines.append(
-            f"agreement {agreed.value:.2f} with the {agreed.photos} strongest photos, against {agreed.others} others"
-        )
+        lines.append(f"agreement {agreed.value:.2f} ({agreed.photos} strongest photos, {agreed.others} others)")
     return tuple(lines)
 
 

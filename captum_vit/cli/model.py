@@ -51,7 +51,7 @@ Device = Annotated[
 ]
 
 DEFAULT_MODEL = "deit_micro"
-DEFAULT_NEURON = "blocks.4:307"  # answers to lights at dusk, such as those of a launch pad
+DEFAULT_NEURON = "blocks.3:299"  # chosen by tests/benchmarks/default_neuron.py: coats of animals
 
 
 @dataclass(frozen=True)
