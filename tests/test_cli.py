@@ -30,6 +30,13 @@ from captum_vit.probes.plugins import Failure, registry
 pytestmark = pytest.mark.usefixtures("folder")
 
 
+@pytest.fixture(autouse=True)
+def few_crops(monkeypatch):
+    """Cards choose from fewer crops than they do where no photos are named, so that each test takes a moment."""
+    crops = default_crops()[::9]
+    monkeypatch.setattr("captum_vit.models.default_crops", lambda: crops)
+
+
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
@@ -116,7 +123,7 @@ def test_files_that_are_no_photos_are_skipped_counted_and_listed(folder, tmp_pat
 def test_as_many_photos_as_asked_for_are_on_the_card(folder):
     result = run("card", "-k", 2, "--steps", 1)
     assert result.exit_code == 0, result.output
-    assert f"best 2 of {len(default_crops())} crops" in result.stdout
+    assert "best 2 of 80 crops" in result.stdout
     assert result.stdout.count(".jpg") == 2
 
 
@@ -167,16 +174,18 @@ def test_a_saved_ranking_takes_the_place_of_photos(folder, tmp_path):
     for name in ("cat", "coffee", "dandelion", "mountains", "rocket", "wrasse"):
         shutil.copy(default_photos()[0].with_name(f"{name}.jpg"), photos)
     with captum_vit.adapt(captum_vit.load("deit_micro")) as vit:
-        captum_vit.top_images(vit, photos, k=3, progress=False).save(tmp_path / "top.safetensors")
+        top = captum_vit.top_images(vit, photos, k=3, progress=False)
+    top.save(tmp_path / "top.safetensors")
+    best = Path(top.best(cli.DEFAULT_NEURON)[0].path)
     arguments = ("card", "--top", tmp_path / "top.safetensors", "--steps", 1)
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     assert "best 3 of 6" in result.stdout
-    assert str(photos / "rocket.jpg") in result.stdout
-    (photos / "rocket.jpg").unlink()
+    assert str(best) in result.stdout
+    best.unlink()
     result = run(*arguments, "--out", "other.png")
     assert result.exit_code == 2
-    assert "rocket.jpg was ranked but cannot be read" in result.stderr.splitlines()[-1]
+    assert f"{best.name} was ranked but cannot be read" in result.stderr.splitlines()[-1]
     assert not Path("other.png").exists()
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 import captum_vit
 from captum_vit.cards.card import neuron_card
 from captum_vit.cards.words import candidates, photo_name, small_print
+from captum_vit.cli.cards import find_photos
 from captum_vit.data.images import open_rgb, read_image
 from captum_vit.errors import ImageError, PlanError, StaleRankingError
 from captum_vit.models import default_crops, default_photos
@@ -103,6 +104,10 @@ def test_the_default_crops_are_parts_of_all_bundled_photos():
     assert list(dict.fromkeys(Part.of(crop).file for crop in crops)) == list(map(str, default_photos()))
     assert len(set(crops)) == len(crops)
     assert min(min(open_rgb(crop).size) for crop in crops[::37]) >= 64
+
+
+def test_commands_choose_from_the_default_crops_where_no_photos_are_named():
+    assert find_photos(None, None) == default_crops()
 
 
 # --- where images have paths
