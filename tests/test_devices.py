@@ -138,8 +138,8 @@ class TestIdleAccelerator:
 
 
 COMMANDS = {
-    "card": ["card", "--steps", "1"],
-    "gallery": ["gallery", "deit_micro", "blocks.1:1", "--steps", "1"],
+    "card": ["card", "--steps", "1", "--images", "PHOTO"],
+    "gallery": ["gallery", "deit_micro", "blocks.1:1", "--steps", "1", "--images", "PHOTO"],
     "render": ["render", "deit_micro", "blocks.1:1", "--steps", "1", "--out", "renders"],
     "patch-map": ["patch-map", "deit_micro", "blocks.1:1", "PHOTO", "--out", "maps"],
     "attribute": ["attribute", "deit_micro", "blocks.1:1", "PHOTO", "--method", "saliency", "--out", "maps"],
