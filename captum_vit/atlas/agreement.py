@@ -11,16 +11,9 @@ from numpy.typing import NDArray
 
 from captum_vit.atlas.manifest import Manifest
 from captum_vit.atlas.vectors import read_vectors
-from captum_vit.cards.agreement import FEWEST, OTHERS, STRONGEST, area_under_curve
+from captum_vit.cards.agreement import STRONGEST, area_under_curve, others_of, two_sides
 from captum_vit.cards.photos import of_different_photos
 from captum_vit.ranking.result import TopImages
-from captum_vit.storage.part import Part
-
-
-def evenly(positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Up to 128 of some images, evenly spaced: what neurons' strongest photos are told from."""
-    chosen = np.linspace(0, len(positions) - 1, min(OTHERS, len(positions))).round().astype(np.int64)
-    return np.asarray(np.sort(positions)[np.unique(chosen)], dtype=np.int64)
 
 
 def read_agreements(folder: Path, manifest: Manifest, top: TopImages) -> dict[str, dict[str, Any]]:
@@ -41,7 +34,7 @@ def read_agreements(folder: Path, manifest: Manifest, top: TopImages) -> dict[st
         A file is damaged.
     """
     photos = _photos(folder, manifest)
-    others = [image for image in evenly(np.array(list(top.sources))).tolist() if image in photos]
+    others = others_of(top)
     found: dict[str, dict[str, Any]] = {}
     for piece in manifest.render_pieces():
         renders = read_vectors(folder / piece.vectors)
@@ -50,11 +43,9 @@ def read_agreements(folder: Path, manifest: Manifest, top: TopImages) -> dict[st
         for unit, vector in zip(piece.units, renders["vectors"], strict=True):
             address = f"{piece.site}:{unit}"
             strongest = of_different_photos(top.best(address))[:STRONGEST]
-            files = {Part.of(image.path).file for image in strongest}
-            near = [photos[image.index] for image in strongest if image.index in photos]
-            far = [photos[image] for image in others if Part.of(top.sources[image][0]).file not in files]
-            if min(len(near), len(far)) >= FEWEST and np.isfinite(vector).all():
-                found[address] = {"agreement": _agreement(vector, near, far)}
+            sides = two_sides(strongest, others, photos)
+            if sides is not None and np.isfinite(vector).all():
+                found[address] = {"agreement": _agreement(vector, *sides)}
     return found
 
 

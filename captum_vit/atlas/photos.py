@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_vit.atlas.agreement import evenly
 from captum_vit.atlas.images import read_entries
 from captum_vit.atlas.pieces import PhotoPiece, is_done, units_of
 from captum_vit.atlas.ranking import ranked_images, ranked_positions, ranked_sha256
@@ -21,6 +20,7 @@ from captum_vit.atlas.sheets import as_tile, write_sheet
 from captum_vit.atlas.tables import reading, writing
 from captum_vit.atlas.vectors import write_vectors
 from captum_vit.atlas.worker import Advance, Worker
+from captum_vit.cards.agreement import evenly
 from captum_vit.cards.embedding import embed
 from captum_vit.errors import AtlasError
 from captum_vit.probes.grid import Size
@@ -60,8 +60,8 @@ def show(worker: Worker, piece: PhotoPiece, advance: Advance) -> None:
     used = sorted(shown)
     known = ranked_sha256(worker.folder, worker.manifest, piece.first, piece.last)
     # Some more are embedded, to tell a neuron's strongest photos from; they are not shown.
-    sample = evenly(ranked_images(worker.folder))
-    read = sorted({*used, *(image for image in sample.tolist() if piece.first <= image <= piece.last)})
+    sample = evenly(ranked_images(worker.folder).tolist())
+    read = sorted({*used, *(image for image in sample if piece.first <= image <= piece.last)})
     entries = read_entries(worker.folder, piece.first, piece.last) if read else []
     entries = [entries[image - piece.first] for image in read]
     path = worker.folder / piece.last_file

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from captum_vit.atlas.pieces import RenderPiece
 from captum_vit.atlas.sheets import as_tile, write_sheet
 from captum_vit.atlas.vectors import write_vectors
 from captum_vit.atlas.worker import Advance, Worker
-from captum_vit.cards.embedding import embed
+from captum_vit.cards.embedding import at_input_size, embed
 from captum_vit.optvis.rendering import render_batches
 from captum_vit.optvis.results import Render
 from captum_vit.storage.files import check_folder, replacing
@@ -58,10 +57,7 @@ def render(worker: Worker, piece: RenderPiece, advance: Advance) -> None:
 def _embedded(worker: Worker, renders: Sequence[Render]) -> NDArray[np.float16]:
     """Embeddings of finished images at the model's input size, ``(N, D)``; none if the model gives none."""
     pixels = torch.stack([torch.from_numpy(np.nan_to_num(made.image)).permute(2, 0, 1) for made in renders])
-    size = worker.vit.preprocessing.size
-    if tuple(pixels.shape[2:]) != tuple(size):
-        pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True).clamp(0, 1)
-    found = embed(worker.vit, pixels)
+    found = embed(worker.vit, at_input_size(worker.vit, pixels))
     return np.zeros((0, 0), dtype=np.float16) if found is None else found[0].numpy().astype(np.float16)
 
 

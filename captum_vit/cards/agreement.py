@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from captum_vit.cards.embedding import embed
+from captum_vit.cards.embedding import at_input_size, embed
 from captum_vit.cards.photos import of_different_photos, open_unchanged
 from captum_vit.data.crop import eval_crop
 from captum_vit.errors import ImageError, StaleRankingError
@@ -21,6 +21,8 @@ from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.progress import progress_bar
 from captum_vit.ranking.result import TopImage, TopImages
 from captum_vit.storage.part import Part
+
+Vector = TypeVar("Vector")
 
 STRONGEST = 10
 
@@ -93,7 +95,7 @@ def agreements(
         where the model gives nothing that is one vector an image.
     """
     strongest = [of_different_photos(top.best(render.neuron))[:STRONGEST] for render in renders]
-    others = _evenly(top)
+    others = others_of(top)
     vectors, what = _embedded(
         vit, _each_once([*others, *(image for images in strongest for image in images)]), batch_size, progress
     )
@@ -108,46 +110,64 @@ def _agreement(
     render: Render,
     strongest: Sequence[TopImage],
     others: Sequence[TopImage],
-    vectors: dict[str, Tensor],
+    vectors: Mapping[int, Tensor],
     what: str,
 ) -> Agreement | None:
-    files = {Part.of(image.path).file for image in strongest}
-    near = [vectors[image.path] for image in strongest if image.path in vectors]
-    far = [vectors[image.path] for image in others if image.path in vectors and Part.of(image.path).file not in files]
-    if min(len(near), len(far)) < FEWEST or not np.isfinite(render.activation):
+    sides = two_sides(strongest, others, vectors)
+    if sides is None or not np.isfinite(render.activation):
         return None
-    found = embed(vit, _as_input(vit, render))
+    found = embed(vit, at_input_size(vit, torch.from_numpy(render.image).permute(2, 0, 1)[None]))
     if found is None:
         return None
-    likeness = [(torch.stack(side) @ found[0][0]).numpy() for side in (near, far)]
-    return Agreement(area_under_curve(*likeness), len(near), len(far), what)
+    likeness = [(torch.stack(side) @ found[0][0]).numpy() for side in sides]
+    return Agreement(area_under_curve(*likeness), len(sides[0]), len(sides[1]), what)
 
 
-def _as_input(vit: AdaptedModel, render: Render) -> Tensor:
-    """The finished image at the model's input size, ``(1, 3, H, W)``."""
-    pixels = torch.from_numpy(render.image).permute(2, 0, 1)[None]
-    if tuple(pixels.shape[2:]) == tuple(vit.preprocessing.size):
-        return pixels
-    return functional.interpolate(pixels, vit.preprocessing.size, mode="bilinear", antialias=True).clamp(0, 1)
+def evenly(positions: Iterable[int]) -> list[int]:
+    """Up to 128 of some positions in a dataset, evenly spaced, ascending."""
+    ordered = sorted(positions)
+    chosen = np.unique(np.linspace(0, len(ordered) - 1, min(OTHERS, len(ordered))).round().astype(int))
+    return [ordered[n] for n in chosen]
 
 
-def _evenly(top: TopImages) -> list[TopImage]:
-    """Up to 128 of the images that a ranking names, evenly spaced in the dataset."""
-    positions = sorted(top.sources)
-    chosen = np.unique(np.linspace(0, len(positions) - 1, min(OTHERS, len(positions))).round().astype(int))
-    return [TopImage(*top.sources[positions[n]], index=positions[n], value=math.nan) for n in chosen]
+def others_of(top: TopImages) -> list[TopImage]:
+    """Of the images that a ranking names, those that neurons' strongest photos are told from."""
+    return [TopImage(*top.sources[position], index=position, value=math.nan) for position in evenly(top.sources)]
+
+
+def two_sides(
+    strongest: Sequence[TopImage], others: Sequence[TopImage], vectors: Mapping[int, Vector]
+) -> tuple[list[Vector], list[Vector]] | None:
+    """Embeddings of a neuron's strongest photos, and of others of other files.
+
+    Parameters
+    ----------
+    strongest, others
+        The images.
+    vectors
+        The embeddings that there are, by the index of the image.
+
+    Returns
+    -------
+    tuple of list, or None
+        None where there are fewer than four on either side.
+    """
+    files = {Part.of(image.path).file for image in strongest}
+    near = [vectors[image.index] for image in strongest if image.index in vectors]
+    far = [vectors[each.index] for each in others if each.index in vectors and Part.of(each.path).file not in files]
+    return (near, far) if min(len(near), len(far)) >= FEWEST else None
 
 
 def _each_once(images: Iterable[TopImage]) -> list[TopImage]:
-    return list({image.path: image for image in images}.values())
+    return list({image.index: image for image in images}.values())
 
 
 def _embedded(
     vit: AdaptedModel, images: Sequence[TopImage], batch_size: int, progress: bool
-) -> tuple[dict[str, Tensor], str]:
-    """The embedding of each image that can be read, by its path, and what the embeddings are."""
+) -> tuple[dict[int, Tensor], str]:
+    """The embedding of each image that can be read, by its index, and what the embeddings are."""
     crop = eval_crop(vit)
-    vectors: dict[str, Tensor] = {}
+    vectors: dict[int, Tensor] = {}
     what = ""
     with progress_bar("Comparing photos", len(images), disable=not progress) as advance:
         for first in range(0, len(images), batch_size):
@@ -155,7 +175,7 @@ def _embedded(
             read = {}
             for image in batch:
                 try:
-                    read[image.path] = crop(open_unchanged(image))
+                    read[image.index] = crop(open_unchanged(image))
                 except (ImageError, StaleRankingError):
                     continue
             found = embed(vit, torch.stack(list(read.values()))) if read else None

@@ -53,6 +53,13 @@ def embed(vit: AdaptedModel, pixels: Tensor) -> tuple[Tensor, str] | None:
     return functional.normalize(vectors.float(), dim=1).cpu(), what
 
 
+def at_input_size(vit: AdaptedModel, pixels: Tensor) -> Tensor:
+    """Images with pixels in [0, 1], ``(B, 3, H, W)``, at the model's input size; resized if they are of another."""
+    if tuple(pixels.shape[2:]) == tuple(vit.preprocessing.size):
+        return pixels
+    return functional.interpolate(pixels, vit.preprocessing.size, mode="bilinear", antialias=True).clamp(0, 1)
+
+
 def _where_timm_pools(model: Any, images: Tensor) -> Any:
     """What timm's models give to their classifier; None if the model has no such place."""
     if not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):

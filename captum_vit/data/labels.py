@@ -35,7 +35,7 @@ def labels_of(dataset: Any) -> tuple[str, ...]:
         labels = labels_of(dataset.dataset)
         return tuple(labels[index] for index in dataset.indices)
     if isinstance(dataset, str | Path):
-        return _folders(list(map(str, find_images([dataset]))), Path(dataset))
+        return tuple(labelled_files(dataset).values())
     for name in ("targets", "labels", "_labels"):
         targets = getattr(dataset, name, None)
         if targets is not None and hasattr(dataset, "__len__") and len(targets) == len(dataset):
@@ -48,6 +48,20 @@ def labels_of(dataset: Any) -> tuple[str, ...]:
             "after their classes, or a sequence of labels"
         )
     return _folders(list(files), None)
+
+
+def labelled_files(folder: str | Path) -> dict[str, str]:
+    """The image files in the folders of a folder, and their labels, which those are named after.
+
+    Raises
+    ------
+    LabelError
+        An image is in no folder of its own class.
+    ImageError
+        There is no image in the folder.
+    """
+    files = list(map(str, find_images([folder])))
+    return dict(zip(files, _folders(files, Path(folder)), strict=True))
 
 
 def read_labels(path: str | Path, files: Sequence[str | Path]) -> tuple[str, ...]:

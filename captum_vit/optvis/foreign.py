@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ class ImageByImage:
     """
 
     chain: tuple[Foreign, ...]
+
+    shows_parts: ClassVar[bool] = False
 
     def apply(self, views: Views, draw: StepDraws) -> Views:
         """The views of each image through all of them.

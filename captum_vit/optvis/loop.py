@@ -18,7 +18,6 @@ from captum_vit.optvis.plan import RenderPlan
 from captum_vit.optvis.randomness import Draws, stream_key
 from captum_vit.optvis.results import Render
 from captum_vit.optvis.robustness import six_views
-from captum_vit.optvis.transforms import RandomCrops
 from captum_vit.optvis.views import Views
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.grid import Size
@@ -195,7 +194,7 @@ class RenderLoop:
         """What the model sees of finished images: the crops of the last step where there are any, or else the whole."""
         views = Views.of(images[:, None], self.plan.input_size)
         for number, stage in enumerate(self.stages):
-            if isinstance(stage, RandomCrops):
+            if stage.shows_parts:
                 views = stage.apply(views, self.draws.at(self.plan.steps - 1, number + 1))
         return views
 

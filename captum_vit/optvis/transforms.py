@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -50,7 +50,15 @@ class Numbers(Protocol):
 
 
 class Transform(ABC):
-    """An augmentation of all views of a batch of images."""
+    """An augmentation of all views of a batch of images.
+
+    Attributes
+    ----------
+    shows_parts
+        Whether the model sees parts of an image by it, by which the finished image is then judged.
+    """
+
+    shows_parts: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, views: Views, draw: Numbers) -> Views:
@@ -248,6 +256,8 @@ class RandomCrops(_Fading):
         (height, width) of what comes out, or a side, in pixels; what the model sees when None, which in Lucent's loop
         is taken to be the view's own size.
     """
+
+    shows_parts = True
 
     crops: int = 8
     sides: tuple[float, float] = (0.5, 0.25)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_vit.checks import check_adapted, whole_number
-from captum_vit.data.images import find_images
-from captum_vit.data.labels import labels_of
+from captum_vit.data.labels import labelled_files
 from captum_vit.errors import ImageError, StudyError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.progress import progress_bar
@@ -82,7 +81,7 @@ def measure(
     check_adapted(vit)
     vit.check_takes_photos()
     whole_number("batch_size", batch_size, error=StudyError)
-    labels = images if isinstance(images, Mapping) else _folder(images)
+    labels = images if isinstance(images, Mapping) else labelled_files(images)
     found = find_classifier(vit, labels, classifier, seed=seed, batch_size=batch_size, progress=progress)
     left_out, batches = dict(found.left_out), []
     files = list(found.files)
@@ -144,8 +143,3 @@ def _classified(
         if number is not None:
             extra[name] = number.double().cpu().numpy()
     return top1, top5, extra
-
-
-def _folder(folder: str | Path) -> dict[str, str]:
-    files = find_images([folder])
-    return dict(zip(map(str, files), labels_of(folder), strict=True))
