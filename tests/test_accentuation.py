@@ -11,7 +11,7 @@ import torch
 from families import SIX_FAMILIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photos import SIX_PHOTOS
+from photos import CAT, SIX_PHOTOS
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -29,7 +29,6 @@ from captum_vit.optvis.plan import RenderPlan
 from captum_vit.optvis.recipes import find_recipe
 from captum_vit.optvis.results import Render
 
-CAT = next(path for path in SIX_PHOTOS if path.name == "cat.jpg")
 STILL = replace(find_recipe("fourier"), name="still", optimizer=Adam(lr=1e-9), penalty=None)
 
 

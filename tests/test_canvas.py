@@ -10,6 +10,7 @@ import torch
 from families import SIX_FAMILIES
 from lucent.optvis import transform as lucents
 from operations import Operations
+from photos import CAT
 from PIL import Image
 from torch.nn.functional import interpolate
 from typer.testing import CliRunner
@@ -38,7 +39,6 @@ from captum_vit.optvis.transforms import (
 from captum_vit.optvis.views import Views
 
 CPU = torch.device("cpu")
-CAT = next(path for path in default_photos() if path.name == "cat.jpg")
 CROPS = replace(
     RECIPES["fourier"],
     name="crops",

@@ -24,17 +24,10 @@ from typer.testing import CliRunner, Result
 import captum_vit
 from captum_vit import cli
 from captum_vit.loading.build import build_model
-from captum_vit.models import default_crops, default_photos
+from captum_vit.models import default_photos
 from captum_vit.probes.plugins import Failure, registry
 
-pytestmark = pytest.mark.usefixtures("folder")
-
-
-@pytest.fixture(autouse=True)
-def few_crops(monkeypatch):
-    """Cards choose from fewer crops than they do where no photos are named, so that each test takes a moment."""
-    crops = default_crops()[::9]
-    monkeypatch.setattr("captum_vit.models.default_crops", lambda: crops)
+pytestmark = pytest.mark.usefixtures("folder", "few_crops")
 
 
 def run(*arguments: str | Path) -> Result:

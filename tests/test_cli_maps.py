@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from photos import CAT, ROCKET
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -15,10 +16,8 @@ import captum_vit
 from captum_vit import cli
 from captum_vit.data.crop import eval_crop
 from captum_vit.data.images import read_image
-from captum_vit.models import default_photos
 
 NEURON = "blocks.4:307"
-CAT, ROCKET = (path for path in default_photos() if path.stem in ("cat", "rocket"))
 COMMANDS = {"patch-map": [], "attribute": ["--method", "saliency"]}
 
 

@@ -20,9 +20,10 @@ from captum_vit.cards.card import Card, neuron_card, neuron_cards
 from captum_vit.cards.gallery import draw_gallery
 from captum_vit.cards.words import number
 from captum_vit.errors import CardError
-from captum_vit.models import available, default_crops
+from captum_vit.models import available
 from captum_vit.plots import laid_over
 
+pytestmark = pytest.mark.usefixtures("few_crops")
 ADDRESSES = ("blocks.0:7", "blocks.0:8", "blocks.0:9", "blocks.0:10", "blocks.5:300")
 
 
@@ -95,13 +96,6 @@ def test_no_card_or_no_column_is_an_error(cards):
 
 
 # --- the command
-
-
-@pytest.fixture(autouse=True)
-def few_crops(monkeypatch):
-    """Cards choose from fewer crops than they do where no photos are named, so that each test takes a moment."""
-    crops = default_crops()[::9]
-    monkeypatch.setattr("captum_vit.models.default_crops", lambda: crops)
 
 
 def run(*arguments: str | int | Path) -> Result:

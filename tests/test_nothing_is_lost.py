@@ -14,19 +14,17 @@ from families import SIX_FAMILIES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lucent.optvis import objectives
+from photos import CAT, ROCKET
 from PIL import Image
 from typer.testing import CliRunner
 
 import captum_vit
 from captum_vit import cli
-from captum_vit.models import default_photos
 from captum_vit.optvis.folder import render_into
 from captum_vit.optvis.plan import RenderPlan
 from captum_vit.optvis.results import Render, Renders
 from captum_vit.storage.files import shown
 from captum_vit.storage.marks import checksum, distinct, file_name, mark_in, mark_of, place
-
-CAT, ROCKET = (path for path in default_photos() if path.stem in ("cat", "rocket"))
 
 
 def contents(folder):

@@ -26,11 +26,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_sample_images
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
 import captum_vit
+from captum_vit.cards.agreement import STRONGEST, area_under_curve
+from captum_vit.cards.embedding import embed
 from captum_vit.data.images import open_rgb, read_image
 from captum_vit.data.search import find_images
 from captum_vit.models import available, default_photos
@@ -40,7 +41,6 @@ from captum_vit.optvis.results import to_pil
 from captum_vit.optvis.sheet import labelled
 
 COPIES = {"ghiasi2022": 8, "maco": 6}
-STRONGEST = 10
 
 
 def photo_crops(size: int, each: int = 25) -> Tensor:
@@ -72,14 +72,10 @@ def photos_in(folder: Path, size: int) -> Tensor:
     return torch.stack(squares).float() / 255
 
 
-@torch.no_grad()
 def embeddings(vit: captum_vit.AdaptedModel, images: Tensor) -> Tensor:
     """The model's pooled outputs of images of pixels in [0, 1], of unit length."""
-    model, found = vit.model, []
-    for batch in images.split(32):
-        features = model.forward_features(vit.preprocessing.normalize(batch))
-        found.append(functional.normalize(model.forward_head(features, pre_logits=True).flatten(1), dim=1))
-    return torch.cat(found)
+    found = [embed(vit, batch) for batch in images.split(32)]
+    return torch.cat([vectors for vectors, _ in filter(None, found)])
 
 
 @torch.no_grad()
@@ -96,9 +92,10 @@ def strengths(vit: captum_vit.AdaptedModel, images: Tensor) -> dict[str, Tensor]
 
 def agreement(image: Tensor, photos: Tensor, strength: Tensor) -> float:
     """Area under the curve of telling a neuron's strongest photos from others by their likeness to its image."""
-    strongest = torch.zeros(len(photos), dtype=torch.bool)
-    strongest[strength.topk(STRONGEST).indices] = True
-    return float(roc_auc_score(strongest.numpy(), (photos @ image).numpy()))
+    strongest = np.zeros(len(photos), dtype=bool)
+    strongest[strength.topk(STRONGEST).indices.numpy()] = True
+    likeness = (photos @ image).numpy()
+    return area_under_curve(likeness[strongest], likeness[~strongest])
 
 
 def interval(values: NDArray[np.float64]) -> str:
