@@ -11,6 +11,10 @@ class ArgumentError(CaptumViTError, ValueError, TypeError):
     """An argument of a function that means nothing there."""
 
 
+class MissingLibraryError(CaptumViTError, ImportError):
+    """A library that is not installed with the package alone, and that something needs."""
+
+
 class UnsupportedModelError(CaptumViTError, TypeError):
     """No adapter serves the model, or more than one does, or the model is in a state that cannot be adapted."""
 

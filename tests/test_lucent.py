@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import timm
@@ -339,3 +342,43 @@ class TestTransforms:
             fixed_image_size=tiny.image_size,
         )
         assert np.isfinite(image).all()
+
+
+# What torch-lucent brings and nothing else does.
+LUCENTS = ("lucent", "kornia", "IPython", "sklearn", "pytest", "coveralls", "coverage", "decorator", "future")
+WITHOUT = f"""
+import sys
+sys.modules |= dict.fromkeys({LUCENTS})  # importing one of them is an error
+import captum_vit
+names = [getattr(captum_vit, name) for name in captum_vit.__all__]
+vit = captum_vit.adapt(captum_vit.load("deit_micro"))
+smooth = captum_vit.objectives.patch("blocks.1", 2, 0, 0) + 5e-4 * captum_vit.objectives.total_variation()
+renders = captum_vit.render(vit, ["blocks.1:2", smooth], steps=2, progress=False)
+print([render.neuron for render in renders])
+try:
+    captum_vit.render_vis(vit, "blocks.1:2")
+except captum_vit.errors.MissingLibraryError as error:
+    print(error)
+"""
+
+
+def test_renders_need_no_lucent_and_its_loop_says_how_to_get_it():
+    printed = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True).stdout
+    renders, told = printed.strip().splitlines()
+    assert renders == "['blocks.1:2', 'Sum(Patch [blocks.1, 2, 0, 0] + Total_Variation [])']"
+    assert 'pip install "captum-vit[lucent]"' in told
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_our_objectives_are_added_to_lucents_scaled_and_negated(ours_first):
+    layers = {"ffn_blocks_1": torch.arange(8.0).reshape(1, 2, 2, 2), "input": torch.zeros(1, 3, 4, 4)}.__getitem__
+    ours, lucents = captum_vit.objectives.patch("blocks.1", 1, 1, 1), objectives.channel("ffn_blocks_1", 0)
+    first, second = (ours, lucents) if ours_first else (lucents, ours)
+    # The unit 1 is 7 at its last patch, the unit 0 on average 1.5; both are losses, so negative.
+    assert (first + 2 * second)(layers) == (-7 - 2 * 1.5 if ours_first else -1.5 - 2 * 7)
+    assert (first - second / 2)(layers) == (-7 + 1.5 / 2 if ours_first else -1.5 + 7 / 2)
+    assert (-first + 1)(layers) == (8 if ours_first else 2.5)
+    assert (first + second).name == f"{first.name}, {second.name}"
+    assert [part in (first + second).description for part in (ours.description, lucents.description)] == [True, True]
+    with pytest.raises(TypeError):
+        first * second

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from captum_vit.errors import AtlasError, CaptumViTError
+from captum_vit.errors import AtlasError, MissingLibraryError
 from captum_vit.storage.files import replacing
 
 # Rows that are read and written at a time.
@@ -23,14 +23,14 @@ def arrow() -> Any:
 
     Raises
     ------
-    CaptumViTError
+    MissingLibraryError
         It is not installed.
     """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise CaptumViTError('atlases need the library pyarrow; pip install "captum-vit[atlas]"') from error
+        raise MissingLibraryError('atlases need the library pyarrow; pip install "captum-vit[atlas]"') from error
     return pyarrow
 
 

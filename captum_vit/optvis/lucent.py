@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
-from lucent.misc.io import show
-from lucent.optvis import objectives, param, transform
-from lucent.optvis.render import export, tensor_to_img_array, view
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_vit.checks import shortly, some, whole_number
-from captum_vit.errors import ArgumentError
+from captum_vit.errors import ArgumentError, MissingLibraryError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.address import Address
 from captum_vit.probes.grid import Size
@@ -93,7 +92,11 @@ def render_vis(
         The address or a layer that the objective reads is not in the model.
     ArgumentError
         The model is none, there is no threshold, or a threshold or size means nothing.
+    MissingLibraryError
+        Lucent is not installed.
     """
+    param, transform, stock = lucents("optvis.param"), lucents("optvis.transform"), lucents("optvis.render")
+    show = lucents("misc.io").show
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model is {shortly(model)}; give an adapted model: captum_vit.adapt(model)")
     if not (isinstance(objective_f, str) or callable(objective_f)):
@@ -138,7 +141,7 @@ def render_vis(
                 for step in range(1, max(thresholds) + 1):
                     stepper.step(closure)  # type: ignore[arg-type]
                     if step in thresholds:
-                        images.append(tensor_to_img_array(image_f().float()))
+                        images.append(stock.tensor_to_img_array(image_f().float()))
                         if verbose:
                             print(f"Loss at step {step}: {objective(layers):.3f}")
                             if show_inline:
@@ -148,18 +151,36 @@ def render_vis(
                     advance(1)
         except KeyboardInterrupt:
             print(f"Interrupted optimization at step {step}.")
-            images.append(tensor_to_img_array(image_f().float()))
+            images.append(stock.tensor_to_img_array(image_f().float()))
     if save_image:
-        export(image_f(), image_name)
+        stock.export(image_f(), image_name)
     if show_inline:
-        show(tensor_to_img_array(image_f().float()))
+        show(stock.tensor_to_img_array(image_f().float()))
     elif show_image:
-        view(image_f())
+        stock.view(image_f())
     return images
+
+
+def lucents(module: str) -> Any:
+    """One of Lucent's modules, which take long to import and need not be there for anything but Lucent's loop.
+
+    Raises
+    ------
+    MissingLibraryError
+        Lucent is not installed, or what has its name is something else.
+    """
+    try:
+        return import_module(f"lucent.{module}")
+    except ImportError as error:
+        raise MissingLibraryError(
+            f"render_vis is Lucent's loop and needs Lucent ({error}); pip install \"captum-vit[lucent]\" (PyPI's "
+            '"lucent" is another project), or use captum_vit.render, which needs nothing else'
+        ) from error
 
 
 def _objective(model: nn.Module, objective_f: Objective, layers: LayerOutputs) -> Callable[[LayerOutputs], Tensor]:
     """The objective; an address in the package's words is checked and put in Lucent's."""
+    objectives = lucents("optvis.objectives")
     if isinstance(objective_f, str) and isinstance(model, AdaptedModel):
         name = Address.parse(objective_f).site
         if name != "labels" and (name not in layers.modules or name.startswith("ffn_")):
@@ -172,6 +193,7 @@ def _preprocessing(
     preprocessing: Preprocessing, preprocess: bool | None, image_size: Size, fixed_image_size: int | Size | None
 ) -> list[Transform]:
     """The transforms that come after the user's: normalization, then resizing, in Lucent's order."""
+    transform = lucents("optvis.transform")
     normalize: list[Transform] = []
     size: int | Size | None
     if preprocess is None:

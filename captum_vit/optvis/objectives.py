@@ -3,14 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from lucent.optvis.objectives import Objective
 from torch import Tensor
 
 from captum_vit.errors import AddressError
 from captum_vit.optvis import penalties
 
 LayerOutput = Callable[[str], Tensor]
+
+
+class Objective:
+    """A loss of layers' outputs, the lower the better, in the form of Lucent's own objectives, which need not be there.
+
+    ``objective + other``, ``objective - 0.1 * other`` and ``-objective`` are objectives again, whether the other is one
+    of these, one of Lucent's, or a number.
+
+    Parameters
+    ----------
+    objective_func
+        From a function that gives a layer's output by its name to the loss.
+    name, description
+        What it is called, and with which arguments.
+    """
+
+    def __init__(self, objective_func: Callable[[LayerOutput], Any], name: str = "", description: str = "") -> None:
+        self.objective_func = objective_func
+        self.name = name
+        self.description = description
+
+    def __call__(self, layers: LayerOutput) -> Any:
+        """The loss."""
+        return self.objective_func(layers)
+
+    def __add__(self, other: Objective | float) -> Objective:
+        if isinstance(other, int | float):
+            return Objective(lambda layers: self(layers) + other, self.name, self.description)
+        return Objective(
+            lambda layers: self(layers) + other(layers),
+            f"{self.name}, {other.name}",
+            f"Sum({self.description} +\n{other.description})",
+        )
+
+    def __mul__(self, factor: float) -> Objective:
+        if not isinstance(factor, int | float):
+            return NotImplemented
+        return Objective(lambda layers: factor * self(layers), self.name, self.description)
+
+    def __neg__(self) -> Objective:
+        return -1 * self
+
+    def __sub__(self, other: Objective | float) -> Objective:
+        return self + (-1 * other)
+
+    def __truediv__(self, divisor: float) -> Objective:
+        return self * (1 / divisor)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
 
 
 def patch(site: str, unit: int, row: int, column: int, batch: int | None = None) -> Objective:

@@ -15,7 +15,7 @@ from captum_vit.atlas.pieces import Piece
 from captum_vit.atlas.work import do
 from captum_vit.atlas.worker import Job, Worker
 from captum_vit.checks import whole_number
-from captum_vit.errors import ArgumentError, AtlasError, CaptumViTError, OutputError
+from captum_vit.errors import ArgumentError, AtlasError, CaptumViTError, MissingLibraryError, OutputError
 from captum_vit.probes.adapted import AdaptedModel
 
 # Seconds that a crew waits for its first actor, or for another when all are gone, before it says that none comes.
@@ -42,15 +42,17 @@ class Ray:
 
     Raises
     ------
+    MissingLibraryError
+        Ray is not installed.
     CaptumViTError
-        Ray is not installed, or cannot be reached.
+        It cannot be reached.
     """
 
     def __init__(self, address: str = AUTO, workers: int | None = None, gpus: float | None = None) -> None:
         try:
             import ray
         except ImportError as error:
-            raise CaptumViTError(
+            raise MissingLibraryError(
                 'this engine needs Ray, which is not installed; pip install "captum-vit[ray]"'
             ) from error
         if gpus is not None and not gpus >= 0:
