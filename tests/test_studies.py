@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import captum_vit
 from captum_vit import cli, studies
 from captum_vit.cli import words
+from captum_vit.cli.studies import app as commands_of_studies
 from captum_vit.errors import StudyError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.studies import Study, background, find_classifier, frequency
@@ -282,19 +283,17 @@ def test_the_command_writes_a_table_of_several_models_and_a_picture(folders: Pat
 def test_the_command_knows_the_words_of_the_library() -> None:
     assert words.FILLS == FILLS
     assert set(words.CLASSIFIERS) == {AUTO, OWN, PROBE}
-    assert all(name in studies.__all__ for name in words.STUDIES)
+    assert all(command.callback.__name__ in studies.__all__ for command in commands_of_studies.registered_commands)
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["depths", "deit_micro"], 'no study "depths"; there are frequency, background'),
-        (["background", "deit_micro"], "give a folder of boxes or masks with --boxes"),
-        (["frequency", "deit_micro", "--fill", "blur"], "--fill says nothing to the study frequency"),
-        (
-            ["background", "deit_micro", "--boxes", ".", "--radius", "4"],
-            "--radius says nothing to the study background",
-        ),
+        (["depths", "deit_micro"], "No such command 'depths'"),
+        (["background", "deit_micro"], "Missing option '--boxes'"),
+        (["frequency", "deit_micro", "--fill", "blur"], "No such option: --fill"),
+        (["background", "deit_micro", "--boxes", ".", "--fill", "red"], 'no fill "red"; use zero, mean, blur'),
+        (["frequency", "deit_micro", "swin_micro", "--checkpoint", "a"], "1 checkpoints for 2 models"),
         (["frequency", "deit_micro", "--classifier", "best"], 'no classifier "best"'),
     ],
 )

@@ -16,7 +16,7 @@ from captum_vit.cli.listing import adapters, sites
 from captum_vit.cli.model import DEFAULT_MODEL, DEFAULT_NEURON
 from captum_vit.cli.patch_map import patch_map
 from captum_vit.cli.render import render
-from captum_vit.cli.study import study
+from captum_vit.cli.studies import app as studies
 from captum_vit.cli.top_images import top_images
 
 __all__ = ["DEFAULT_MODEL", "DEFAULT_NEURON", "app", "main"]
@@ -63,9 +63,10 @@ for command, example in (
     (attribute, "captum-vit attribute deit_micro blocks.4:307 cat.jpg --method occlusion --out maps/"),
     (top_images, "captum-vit top-images deit_small_patch16_224 --images photos/ -k 10 --out top.safetensors"),
     (atlas, "captum-vit atlas deit_small_patch16_224 --images photos/ --sites blocks.8 --out atlas/"),
-    (study, "captum-vit study frequency deit_micro swin_micro --images photos/ --out study/"),
     (sites, "captum-vit sites swin_tiny_patch4_window7_224"),
     (adapters, "captum-vit adapters"),
     (draft, "captum-vit draft tnt_s_patch16_224 --out captum_vit_tnt.py"),
 ):
     app.command(epilog=f"Example:  [cyan]{example}[/]")(command)
+
+app.add_typer(studies, name="study")

@@ -25,7 +25,6 @@ REDUCTIONS = ("mean", "max")
 REDUCTIONS_OF_RELEVANCE = ("sum", "max")
 MEASURES = ("activation", "relevance")
 TARGETS = ("top", "norm", "sum")
-STUDIES = ("frequency", "background")
 FILLS = ("zero", "mean", "blur")
 CLASSIFIERS = ("auto", "own", "probe")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -43,16 +42,9 @@ def models(names: list[str]) -> list[str]:
     return [model(name) for name in names]
 
 
-def study(name: str) -> str:
-    """A study of the package."""
-    if name not in STUDIES:
-        raise StudyError(f'no study "{name}"; there are {", ".join(STUDIES)}')
-    return name
-
-
-def fill(word: str | None) -> str | None:
-    """What stands where an image is cut away, or None."""
-    if word is not None and word not in FILLS:
+def fill(word: str) -> str:
+    """What stands where an image is cut away."""
+    if word not in FILLS:
         raise StudyError(f'no fill "{word}"; use {", ".join(FILLS)}')
     return word
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,9 +14,13 @@ from captum_vit.data.crop import eval_crop
 from captum_vit.data.images import open_rgb
 from captum_vit.errors import StudyError
 from captum_vit.probes.adapted import AdaptedModel
-from captum_vit.studies.measuring import WHOLE, accuracies, measure
+from captum_vit.studies.drawing import finish, panels, percent
+from captum_vit.studies.measuring import ACCURACIES, WHOLE, accuracies, measure
 from captum_vit.studies.regions import Regions
 from captum_vit.studies.study import Row, Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FOREGROUND, BACKGROUND = "foreground", "background"
 ZERO, MEAN, BLUR = FILLS = ("zero", "mean", "blur")
@@ -102,7 +107,29 @@ def background(
         for view in (WHOLE, FOREGROUND, BACKGROUND)
     ]
     settings = {"fill": fill, "classifier": classifier, "seed": seed}
-    return Study("background", tuple(rows), settings, {name: hits.model})
+    return Study("background", tuple(rows), settings, {name: hits.model}, ("area kept", *ACCURACIES))
+
+
+def draw(study: Study) -> Figure:
+    """Accuracy on the full images, on their foregrounds and on their backgrounds: top-1 to the left, top-5 right."""
+    figure, axes = panels(2, sharey=True)
+    views, width = (WHOLE, FOREGROUND, BACKGROUND), 0.8 / len(study.models)
+    for ax, measured in zip(axes, ("top-1", "top-5"), strict=True):
+        for number, model in enumerate(study.models):
+            rows = {row["view"]: row for row in study.rows if row["model"] == model}
+            chosen = [rows[view] for view in views]
+            heights = percent(chosen, measured)
+            low, high = percent(chosen, f"low {measured}"), percent(chosen, f"high {measured}")
+            ends = [
+                [max(middle - end, 0) for middle, end in zip(heights, low, strict=True)],
+                [max(end - middle, 0) for middle, end in zip(heights, high, strict=True)],
+            ]
+            places = [place + (number - (len(study.models) - 1) / 2) * width for place in range(len(views))]
+            ax.bar(places, heights, width, yerr=ends, capsize=2, color=f"C{number}", label=model)
+        ax.set_xticks(range(len(views)), views)
+        ax.set_title(measured)
+    finish(axes, f"accuracy, % (cut away: {study.settings['fill']})")
+    return figure
 
 
 def filled(pixels: Tensor, fill: str, mean: tuple[float, ...]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -11,9 +12,13 @@ from captum_vit.data.crop import eval_crop
 from captum_vit.data.images import open_rgb
 from captum_vit.errors import StudyError
 from captum_vit.probes.adapted import AdaptedModel
-from captum_vit.studies.measuring import WHOLE, accuracies, measure
+from captum_vit.studies.drawing import finish, panels, percent
+from captum_vit.studies.measuring import ACCURACIES, WHOLE, accuracies, measure
 from captum_vit.studies.spectrum import energy_kept, high_pass, low_pass
 from captum_vit.studies.study import Row, Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LOW, HIGH = "low-pass", "high-pass"
 FILTERS = {LOW: low_pass, HIGH: high_pass}
@@ -102,4 +107,21 @@ def frequency(
         for cut, (kind, radius) in {WHOLE: ("none", None), **cuts}.items()
     ]
     settings = {"radii": sorted(set(map(float, radii))), "classifier": classifier, "seed": seed}
-    return Study("frequency", tuple(rows), settings, {name: hits.model})
+    return Study("frequency", tuple(rows), settings, {name: hits.model}, ("energy kept", *ACCURACIES))
+
+
+def draw(study: Study) -> Figure:
+    """The share of its accuracy that each model keeps, by radius: low-pass to the left, high-pass to the right."""
+    figure, axes = panels(2, sharey=True)
+    for ax, kind in zip(axes, FILTERS, strict=True):
+        for number, model in enumerate(study.models):
+            rows = [row for row in study.rows if row["model"] == model and row["filter"] == kind]
+            radii = [row["radius"] for row in rows]
+            ax.plot(radii, percent(rows, "top-1 of full"), marker="o", color=f"C{number}", label=model)
+            ends = percent(rows, "low top-1 of full"), percent(rows, "high top-1 of full")
+            ax.fill_between(radii, *ends, color=f"C{number}", alpha=0.2, linewidth=0)
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_xlabel(f"radius of the {kind}, cycles per shorter side")
+    finish(axes, "% of the unfiltered images' top-1")
+    return figure

@@ -21,6 +21,8 @@ from captum_vit.studies.bootstrap import interval
 from captum_vit.studies.classifier import Classifier, find_classifier
 
 WHOLE = "full"
+# Columns of :func:`accuracies`, without the ends of their intervals.
+ACCURACIES = ("top-1", "top-1 of full", "top-5", "top-5 of full")
 
 
 @dataclass(frozen=True)
@@ -100,18 +102,19 @@ def measure(
             advance(min(batch_size, len(files) - start))
     if not batches:
         raise StudyError(f"none of {len(files)} images can be used; {next(iter(left_out.values()), 'there are none')}")
-    model = {
-        "parameters": sum(parameter.numel() for parameter in vit.model.parameters()),
-        "classifier": found.words,
-        "classes": len(found.targets),
-        "input_size": list(vit.preprocessing.size),
-        "images": sum(len(batch[0][WHOLE]) for batch in batches),
-        "left_out": left_out,
-    }
     top1, top5, extra = (
         {name: np.concatenate([batch[part][name] for batch in batches]) for name in batches[0][part]}
         for part in range(3)
     )
+    model = {
+        "parameters": sum(parameter.numel() for parameter in vit.model.parameters()),
+        "input_size": list(vit.preprocessing.size),
+        "classifier": found.words,
+        "classes": len(found.targets),
+        "top-1": float(top1[WHOLE].mean()),
+        "images": len(top1[WHOLE]),
+        "left_out": left_out,
+    }
     return Hits(top1, top5, extra, model)
 
 

@@ -25,19 +25,22 @@ class Study:
     name
         Which study it is.
     rows
-        The table; all rows have the same columns. Shares are in [0, 1], and ``low`` and ``high`` before a measure's
-        name are the ends of its 95 % interval.
+        The table; all rows have the same columns. ``low`` and ``high`` before a measure's name are the ends of its
+        95 % interval.
     settings
         What the study was asked for, the same for all models.
     models
-        What is known of each model, by name: its parameters, its classifier, the number of images used, and the reason
-        for each that was left out.
+        What is known of each model, by name: its ``parameters``, and where the study has them its ``classifier``, the
+        number of ``images`` used, ``left_out``, the reason for each that was not, and its accuracy, ``top-1``.
+    shares
+        Names of the columns that are shares, in [0, 1]; they are printed in per cent.
     """
 
     name: str
     rows: tuple[Row, ...]
     settings: Mapping[str, Any]
     models: Mapping[str, Mapping[str, Any]]
+    shares: tuple[str, ...] = ()
 
     def __add__(self, other: Study) -> Study:
         """The table of both.
@@ -54,7 +57,7 @@ class Study:
             raise StudyError(f"the two studies differ in {', '.join(differ)}; measure both models with the same")
         if twice := sorted(set(self.models) & set(other.models)):
             raise StudyError(f"{', '.join(twice)} is in both studies; give one of them another name")
-        return Study(self.name, self.rows + other.rows, self.settings, {**self.models, **other.models})
+        return Study(self.name, self.rows + other.rows, self.settings, {**self.models, **other.models}, self.shares)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -63,7 +66,7 @@ class Study:
 
     def left_out(self, model: str) -> dict[str, int]:
         """How many images were left out for a model, by reason, the most frequent first."""
-        return dict(Counter(self.models[model]["left_out"].values()).most_common())
+        return dict(Counter(self.models[model].get("left_out", {}).values()).most_common())
 
     def save(self, folder: str | Path) -> tuple[Path, Path]:
         """Write ``NAME.csv``, the table, and ``NAME.json``, all there is; gives their paths.
@@ -98,7 +101,7 @@ class Study:
         """
         try:
             read = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(read["name"], tuple(read["rows"]), read["settings"], read["models"])
+            return cls(read["name"], tuple(read["rows"]), read["settings"], read["models"], tuple(read["shares"]))
         except OSError as error:
             raise OutputError(f"{path} cannot be read: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError) as error:

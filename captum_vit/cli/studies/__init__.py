@@ -1,0 +1,21 @@
+"""The commands ``captum-vit study NAME``: one file a study; what they share is in running."""
+
+from __future__ import annotations
+
+import typer
+
+from captum_vit.cli.studies.background import background
+from captum_vit.cli.studies.frequency import frequency
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+
+for command, example in (
+    (frequency, "captum-vit study frequency deit_micro swin_micro --images photos/ --out study/"),
+    (background, "captum-vit study background deit_micro --images photos/ --boxes Annotations/ --out study/"),
+):
+    app.command(epilog=f"Example:  [cyan]{example}[/]")(command)
+
+
+@app.callback()
+def study() -> None:
+    """Measure what whole models use and where: a table (.csv, .json) and a picture, of several models at once."""
