@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,10 @@ from captum_vit.data.crop import eval_crop
 from captum_vit.data.images import open_rgb
 from captum_vit.errors import StudyError
 from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.studies.classifier import Classifier
 from captum_vit.studies.drawing import finish, panels, percent
-from captum_vit.studies.measuring import ACCURACIES, WHOLE, accuracies, measure
+from captum_vit.studies.keeping import Kept, files_sha256
+from captum_vit.studies.measuring import WHOLE, Scored, accuracies, check_asked, columns_of, labels_of, measure
 from captum_vit.studies.regions import Regions
 from captum_vit.studies.study import Row, Study
 
@@ -39,6 +41,7 @@ def background(
     seed: int = 0,
     batch_size: int = 32,
     progress: bool = True,
+    keep: str | Path | None = None,
 ) -> Study:
     """Accuracy on full images, on what is inside the boxes of objects, and on what is outside (Ghiasi et al. 2022).
 
@@ -56,7 +59,7 @@ def background(
     fill
         What stands where the image is cut away: ``"zero"`` after normalization, which is the paper's, ``"mean"``, the
         image's own mean colour, or ``"blur"``, the image out of focus.
-    classifier, seed, batch_size, progress
+    classifier, seed, batch_size, progress, keep
         As for :func:`captum_vit.studies.frequency`.
 
     Returns
@@ -73,7 +76,18 @@ def background(
     """
     if fill not in FILLS:
         raise StudyError(f'no fill "{fill}"; use {", ".join(FILLS)}')
-    regions, crop = Regions(boxes), eval_crop(vit)
+    check_asked(vit, batch_size)
+    labels, regions, crop = labels_of(images), Regions(boxes), eval_crop(vit)
+    settings = {
+        "fill": fill,
+        "classifier": classifier,
+        "seed": seed,
+        "images": files_sha256(labels),
+        "boxes": files_sha256(regions.files),
+    }
+    kept = Kept(keep, "background", vit, name, settings)
+    if kept.done is not None:
+        return kept.done
 
     def read(file: str) -> Tensor:
         """The image, and as a fourth channel the mask, cropped alike."""
@@ -83,22 +97,23 @@ def background(
             raise StudyError(OUT_OF_SIGHT)
         return torch.cat([crop(photo), mask])
 
-    def views(stack: Tensor) -> dict[str, tuple[Tensor, Tensor | None]]:
+    def scored(stack: Tensor, found: Classifier) -> Iterator[Scored]:
         pixels, inside = stack[:, :3], stack[:, 3:] >= 0.5
         filling = filled(pixels, fill, vit.preprocessing.mean)
         share = inside.float().mean((1, 2, 3))
-        return {
-            WHOLE: (pixels, torch.ones_like(share)),
-            FOREGROUND: (torch.where(inside, pixels, filling), share),
-            BACKGROUND: (torch.where(inside, filling, pixels), 1 - share),
-        }
+        for view, image, area in (
+            (WHOLE, pixels, torch.ones_like(share)),
+            (FOREGROUND, torch.where(inside, pixels, filling), share),
+            (BACKGROUND, torch.where(inside, filling, pixels), 1 - share),
+        ):
+            yield view, found.scores(vit.preprocessing.normalize(image.to(vit.dtype))), area
 
-    hits = measure(vit, images, read, views, classifier=classifier, seed=seed, batch_size=batch_size, progress=progress)
-    name = name or vit.model_name
+    hits = measure(
+        vit, labels, read, scored, kept, classifier=classifier, seed=seed, batch_size=batch_size, progress=progress
+    )
     rows: list[Row] = [
         {
-            "model": name,
-            "parameters": hits.model["parameters"],
+            "parameters": kept.facts["parameters"],
             "view": view,
             "fill": "none" if view == WHOLE else fill,
             "area kept": float(hits.extra[view].mean()),
@@ -106,8 +121,7 @@ def background(
         }
         for view in (WHOLE, FOREGROUND, BACKGROUND)
     ]
-    settings = {"fill": fill, "classifier": classifier, "seed": seed}
-    return Study("background", tuple(rows), settings, {name: hits.model}, ("area kept", *ACCURACIES))
+    return kept.finish(rows, hits.facts, ("area kept", *columns_of()))
 
 
 def draw(study: Study) -> Figure:

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from captum_vit.data.crop import eval_crop
 from captum_vit.data.images import open_rgb
-from captum_vit.errors import ImageError, StudyError
+from captum_vit.errors import StudyError
 from captum_vit.probes.adapted import AdaptedModel
-from captum_vit.progress import progress_bar
+from captum_vit.studies.passes import Notes, measure_images
 
 OWN, PROBE, AUTO = "own", "probe", "auto"
 # Of the mean variance of the features.
@@ -40,6 +40,8 @@ class Classifier:
         Images that are not, and why.
     words
         What it is, for the record.
+    of_features
+        From features, ``(..., C)``, to scores, of a probe; None of the model's own head.
     """
 
     scores: Callable[[Tensor], Tensor]
@@ -47,6 +49,7 @@ class Classifier:
     files: Mapping[str, str]
     left_out: Mapping[str, str]
     words: str
+    of_features: Callable[[Tensor], Tensor] | None = None
 
 
 def find_classifier(
@@ -57,6 +60,7 @@ def find_classifier(
     seed: int = 0,
     batch_size: int = 32,
     progress: bool = True,
+    notes: Notes | None = None,
 ) -> Classifier:
     """The model's own head where it knows all the folder's labels, or else a linear probe.
 
@@ -76,6 +80,8 @@ def find_classifier(
         Images in a forward pass.
     progress
         Whether to show a bar.
+    notes
+        Where the features that a probe is fitted on are kept until all are there.
 
     Raises
     ------
@@ -96,7 +102,7 @@ def find_classifier(
         )  # fmt: skip
     if kind == OWN or (kind == AUTO and not unknown):
         return Classifier(vit, found, dict(labels), {}, "its own head")
-    return _probe(vit, labels, seed, batch_size, progress)
+    return _probe(vit, labels, seed, batch_size, progress, notes)
 
 
 def _library_model(vit: AdaptedModel) -> nn.Module:
@@ -149,7 +155,9 @@ def features(vit: AdaptedModel, images: Tensor) -> Tensor:
     return pooled.float()
 
 
-def _probe(vit: AdaptedModel, labels: Mapping[str, str], seed: int, batch_size: int, progress: bool) -> Classifier:
+def _probe(
+    vit: AdaptedModel, labels: Mapping[str, str], seed: int, batch_size: int, progress: bool, notes: Notes | None
+) -> Classifier:
     fit, test, left_out = split(labels, seed)
     classes = sorted(set(fit.values()))
     if len(classes) < 2:
@@ -157,27 +165,30 @@ def _probe(vit: AdaptedModel, labels: Mapping[str, str], seed: int, batch_size: 
             "a classifier needs two classes with two images each; put images into folders named after them"
         )
     targets = {label: place for place, label in enumerate(classes)}
-    crop, rows, places = eval_crop(vit), [], []
-    files = list(fit)
-    with torch.inference_mode(), progress_bar("Fitting a classifier", len(files), disable=not progress) as advance:
-        for start in range(0, len(files), batch_size):
-            batch = []
-            for file in files[start : start + batch_size]:
-                try:
-                    batch.append(crop(open_rgb(file)))
-                except ImageError as error:
-                    left_out[file] = str(error)
-                else:
-                    places.append(targets[fit[file]])
-            if batch:
-                rows.append(features(vit, vit.preprocessing.normalize(torch.stack(batch).to(vit.device, vit.dtype))))
-            advance(min(batch_size, len(files) - start))
-        if len(set(places)) < 2:
-            raise StudyError("images of two classes are needed to fit a classifier, and can be read of fewer")
-        weight, bias = ridge(torch.cat(rows), torch.tensor(places, device=vit.device), len(classes))
-    left_out |= {file: FITTED for file in fit if file not in left_out}
+    crop = eval_crop(vit)
+    fitted = measure_images(
+        list(fit),
+        lambda file: crop(open_rgb(file)),
+        lambda pixels, files: {
+            "features": features(vit, vit.preprocessing.normalize(pixels.to(vit.device, vit.dtype)))
+        },
+        title="Fitting a classifier",
+        batch_size=batch_size,
+        progress=progress,
+        notes=notes,
+    )
+    places = [targets[fit[file]] for file in fitted.used]
+    if len(set(places)) < 2:
+        raise StudyError("images of two classes are needed to fit a classifier, and can be read of fewer")
+    rows = torch.from_numpy(fitted.values["features"])
+    weight, bias = (part.to(vit.device) for part in ridge(rows, torch.tensor(places), len(classes)))
+    left_out |= {**dict.fromkeys(fitted.used, FITTED), **fitted.left_out}
     words = f"linear probe, ridge {RIDGE}, fitted on {len(places)} images"
-    return Classifier(lambda images: features(vit, images) @ weight + bias, targets, test, left_out, words)
+
+    def of_features(rows: Tensor) -> Tensor:
+        return rows.float() @ weight + bias
+
+    return Classifier(lambda images: of_features(features(vit, images)), targets, test, left_out, words, of_features)
 
 
 def split(labels: Mapping[str, str], seed: int) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,10 @@ from captum_vit.data.crop import eval_crop
 from captum_vit.data.images import open_rgb
 from captum_vit.errors import StudyError
 from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.studies.classifier import Classifier
 from captum_vit.studies.drawing import finish, panels, percent
-from captum_vit.studies.measuring import ACCURACIES, WHOLE, accuracies, measure
+from captum_vit.studies.keeping import Kept, files_sha256
+from captum_vit.studies.measuring import WHOLE, Scored, accuracies, check_asked, columns_of, labels_of, measure
 from captum_vit.studies.spectrum import energy_kept, high_pass, low_pass
 from captum_vit.studies.study import Row, Study
 
@@ -35,6 +37,7 @@ def frequency(
     seed: int = 0,
     batch_size: int = 32,
     progress: bool = True,
+    keep: str | Path | None = None,
 ) -> Study:
     """Accuracy on images without their high, or their low frequencies (Ghiasi et al. 2022, section on frequencies).
 
@@ -59,6 +62,9 @@ def frequency(
         Images in a forward pass.
     progress
         Whether to show a bar.
+    keep
+        Folder of results. The model's table is added to the study's in it, is not measured again if it is there with
+        the same settings, images and weights, and a pass that was interrupted goes on.
 
     Returns
     -------
@@ -68,7 +74,8 @@ def frequency(
     Raises
     ------
     StudyError
-        A radius is not a positive number, no image can be used, or there is no classifier.
+        A radius is not a positive number, no image can be used, there is no classifier, or ``keep`` has the study with
+        other settings.
     LabelError
         An image is in no folder that is named after its class.
     """
@@ -76,29 +83,42 @@ def frequency(
         raise StudyError(f"radii={list(radii)}; give positive numbers of cycles per shorter side, such as 4 8 16")
     cuts = {f"{kind} {radius:g}": (kind, float(radius)) for kind in FILTERS for radius in sorted(set(radii))}
 
-    def views(pixels: Tensor) -> dict[str, tuple[Tensor, Tensor | None]]:
-        found: dict[str, tuple[Tensor, Tensor | None]] = {WHOLE: (pixels, energy_kept(pixels, pixels))}
+    check_asked(vit, batch_size)
+    labels = labels_of(images)
+    settings = {
+        "radii": sorted(set(map(float, radii))),
+        "classifier": classifier,
+        "seed": seed,
+        "images": files_sha256(labels),
+    }
+    kept = Kept(keep, "frequency", vit, name, settings)
+    if kept.done is not None:
+        return kept.done
+    crop = eval_crop(vit)
+
+    def scored(pixels: Tensor, found: Classifier) -> Iterator[Scored]:
+        def scores(view: Tensor) -> Tensor:
+            return found.scores(vit.preprocessing.normalize(view.to(vit.dtype)))
+
+        yield WHOLE, scores(pixels), energy_kept(pixels, pixels)
         for cut, (kind, radius) in cuts.items():
             filtered = FILTERS[kind](pixels, radius)
-            found[cut] = filtered, energy_kept(filtered, pixels)
-        return found
+            yield cut, scores(filtered), energy_kept(filtered, pixels)
 
-    crop = eval_crop(vit)
     hits = measure(
         vit,
-        images,
+        labels,
         lambda file: crop(open_rgb(file)),
-        views,
+        scored,
+        kept,
         classifier=classifier,
         seed=seed,
         batch_size=batch_size,
         progress=progress,
     )
-    name = name or vit.model_name
     rows: list[Row] = [
         {
-            "model": name,
-            "parameters": hits.model["parameters"],
+            "parameters": kept.facts["parameters"],
             "filter": kind,
             "radius": radius,
             "energy kept": float(hits.extra[cut].mean()),
@@ -106,8 +126,7 @@ def frequency(
         }
         for cut, (kind, radius) in {WHOLE: ("none", None), **cuts}.items()
     ]
-    settings = {"radii": sorted(set(map(float, radii))), "classifier": classifier, "seed": seed}
-    return Study("frequency", tuple(rows), settings, {name: hits.model}, ("energy kept", *ACCURACIES))
+    return kept.finish(rows, hits.facts, ("energy kept", *columns_of()))
 
 
 def draw(study: Study) -> Figure:

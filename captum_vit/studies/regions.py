@@ -50,6 +50,11 @@ class Regions:
         if not self._files:
             raise StudyError(f"{folder} has no boxes (.xml) and no masks (.png), named as their images are")
 
+    @property
+    def files(self) -> list[Path]:
+        """All files of boxes and masks."""
+        return [path for paths in self._files.values() for path in paths]
+
     def mask(self, file: str | Path, size: tuple[int, int]) -> Image.Image:
         """White where an image's objects are, black elsewhere: the union of its boxes, or its mask.
 

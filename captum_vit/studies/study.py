@@ -52,12 +52,21 @@ class Study:
         """
         if self.name != other.name:
             raise StudyError(f"studies {self.name} and {other.name} have different tables; add two of one name")
-        keys = [*self.settings, *(key for key in other.settings if key not in self.settings)]
-        if differ := [key for key in keys if self.settings.get(key) != other.settings.get(key)]:
+        if differ := self.differences(other.settings):
             raise StudyError(f"the two studies differ in {', '.join(differ)}; measure both models with the same")
         if twice := sorted(set(self.models) & set(other.models)):
             raise StudyError(f"{', '.join(twice)} is in both studies; give one of them another name")
         return Study(self.name, self.rows + other.rows, self.settings, {**self.models, **other.models}, self.shares)
+
+    def differences(self, settings: Mapping[str, Any]) -> list[str]:
+        """Names of the settings that this study has not, or has otherwise."""
+        keys = [*self.settings, *(key for key in settings if key not in self.settings)]
+        return [key for key in keys if self.settings.get(key) != settings.get(key)]
+
+    def of(self, model: str) -> Study:
+        """The part of the table that is of one model."""
+        rows = tuple(row for row in self.rows if row["model"] == model)
+        return Study(self.name, rows, self.settings, {model: self.models[model]}, self.shares)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -76,9 +85,8 @@ class Study:
         OutputError
             A file cannot be written.
         """
-        folder = Path(folder)
-        check_folder(folder)
-        table, whole = folder / f"{self.name}.csv", folder / f"{self.name}.json"
+        check_folder(Path(folder))
+        table, whole = self.files(folder)
         with replacing(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
@@ -87,6 +95,10 @@ class Study:
             words = json.dumps(asdict(self), indent=1, ensure_ascii=True, allow_nan=False)
             partial.write_text(words, encoding="utf-8")
         return table, whole
+
+    def files(self, folder: str | Path) -> tuple[Path, Path]:
+        """Where :meth:`save` writes: ``NAME.csv`` and ``NAME.json``."""
+        return Path(folder) / f"{self.name}.csv", Path(folder) / f"{self.name}.json"
 
     @classmethod
     def load(cls, path: str | Path) -> Study:

@@ -6,12 +6,14 @@ import typer
 
 from captum_vit.cli.studies.background import background
 from captum_vit.cli.studies.frequency import frequency
+from captum_vit.cli.studies.position import position
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 for command, example in (
     (frequency, "captum-vit study frequency deit_micro swin_micro --images photos/ --out study/"),
     (background, "captum-vit study background deit_micro --images photos/ --boxes Annotations/ --out study/"),
+    (position, "captum-vit study position deit_micro swin_micro --images photos/ --out study/"),
 ):
     app.command(epilog=f"Example:  [cyan]{example}[/]")(command)
 

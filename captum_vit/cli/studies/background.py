@@ -57,6 +57,7 @@ def background(
             classifier=classifier,
             seed=seed,
             batch_size=batch_size,
+            keep=out,
         )
 
     running.run("background", running.Asked(models, out, checkpoint, random_weights, seed, device), measured)

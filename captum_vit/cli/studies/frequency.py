@@ -48,6 +48,7 @@ def frequency(
             classifier=classifier,
             seed=seed,
             batch_size=batch_size,
+            keep=out,
         )
 
     running.run("frequency", running.Asked(models, out, checkpoint, random_weights, seed, device), measured)

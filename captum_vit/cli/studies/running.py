@@ -87,6 +87,8 @@ class Asked:
 def run(study: str, asked: Asked, measured: Callable[[AdaptedModel, str], Study]) -> None:
     """Measure the models one after another; files are written anew whenever one is done, and all is told at the end.
 
+    What the folder has already of the study stays in its table.
+
     Parameters
     ----------
     study
@@ -94,7 +96,8 @@ def run(study: str, asked: Asked, measured: Callable[[AdaptedModel, str], Study]
     asked
         The models, and where files go.
     measured
-        From a model with its weights, on the device, and the name that tables give it, to its table.
+        From a model with its weights, on the device, and the name that tables give it, to its table. It should keep
+        what it does in the folder, so that nothing is measured twice.
     """
     # Everything that can be wrong with the question comes before weights are fetched and images read.
     choices = asked.choices()
@@ -105,19 +108,17 @@ def run(study: str, asked: Asked, measured: Callable[[AdaptedModel, str], Study]
 
     from captum_vit.plots import save_figure
     from captum_vit.studies.figures import draw_study
+    from captum_vit.studies.keeping import add_to
 
-    picture = asked.out / f"{study}.png"
-    result: Study | None = None
-    with console.keeping(f"the models that were finished are in {asked.out}"):
+    picture, whole = asked.out / f"{study}.png", None
+    with console.keeping(f"the models that were finished are in {asked.out}, and what was started goes on from there"):
         for choice in choices:
             console.stderr().print(f"{study} of {escape(choice.full_name)}", soft_wrap=True)
             with choice.loaded() as vit:
-                one = measured(vit, choice.full_name)
-            result = one if result is None else result + one
-            files = result.save(asked.out)
-            save_figure(draw_study(result), picture)
-    if result is not None:
-        _report(result, [*files, picture])
+                whole = add_to(asked.out, measured(vit, choice.full_name))
+            save_figure(draw_study(whole), picture)
+    if whole is not None:
+        _report(whole, [*whole.files(asked.out), picture])
 
 
 def labelled(images: Path, labels: Path | None) -> dict[str, str]:
