@@ -5,6 +5,7 @@ from __future__ import annotations
 from captum_vit.studies.background import background
 from captum_vit.studies.classifier import Classifier, find_classifier
 from captum_vit.studies.frequency import frequency
+from captum_vit.studies.position import position
 from captum_vit.studies.study import Study
 
-__all__ = ["Classifier", "Study", "background", "find_classifier", "frequency"]
+__all__ = ["Classifier", "Study", "background", "find_classifier", "frequency", "position"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from captum_vit.errors import StudyError
 from captum_vit.studies.background import draw as background
 from captum_vit.studies.frequency import draw as frequency
+from captum_vit.studies.position import draw as position
 from captum_vit.studies.study import Study
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _DRAWN: dict[str, Callable[[Study], Figure]] = {
     "background": background,
     "frequency": frequency,
+    "position": position,
 }
 
 
