@@ -165,7 +165,7 @@ def test_the_command_measures_several_models_whose_grids_shrink(photos: Path, fo
     assert result.exit_code == 0, result.output
     assert {path.name for path in (folder / "out").iterdir()} == {f"position.{end}" for end in ("csv", "json", "png")}
     written = json.loads((folder / "out" / "position.json").read_text())
-    assert written["settings"] == {"patches": 2, "limit": 5, "seed": 0}
+    assert {"patches": 2, "limit": 5, "seed": 0}.items() <= written["settings"].items()
     assert {row["grid"] for row in written["rows"] if row["model"] == "swin_micro"} == {"16x16", "8x8"}
     for row in written["rows"]:
         assert row["units at the patch"] > row["chance"]

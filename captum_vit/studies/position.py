@@ -11,15 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_vit.checks import check_adapted, whole_number
-from captum_vit.data.images import find_images
+from captum_vit.checks import whole_number
+from captum_vit.data.crop import eval_crop
+from captum_vit.data.images import find_images, open_rgb
 from captum_vit.errors import StudyError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.site import Site
 from captum_vit.studies.bootstrap import interval
 from captum_vit.studies.displacement import AT_PATCH, DISTANCE, ENERGY, MEASURES, displacement, distances, replaced
 from captum_vit.studies.drawing import finish, numbers, panels, percent
-from captum_vit.studies.reading import choose, read_batches
+from captum_vit.studies.keeping import Kept, files_sha256
+from captum_vit.studies.measuring import check_asked
+from captum_vit.studies.passes import Measured, measure_images
+from captum_vit.studies.sampling import choose
 from captum_vit.studies.study import Row, Study
 from captum_vit.studies.variance import interval_within, share_within
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CHANCE, WITHIN = "chance", "variance within images"
+CHANGES, MOMENTS = "changes at", "moments at"  # in what a pass measures
 SHARES = (CHANCE, *(measure for measure in MEASURES if measure != DISTANCE), WITHIN)
 
 
@@ -48,6 +53,7 @@ def position(
     seed: int = 0,
     batch_size: int = 32,
     progress: bool = True,
+    keep: str | Path | None = None,
 ) -> Study:
     """How far a patch keeps its place at each site, and how much of its activations' variance is within images.
 
@@ -76,6 +82,8 @@ def position(
         Images in a forward pass, the changed ones among them; at least one image with all its changes.
     progress
         Whether to show a bar.
+    keep
+        Folder of results, as for :func:`captum_vit.studies.frequency`.
 
     Returns
     -------
@@ -92,44 +100,48 @@ def position(
     Raises
     ------
     StudyError
-        An argument means nothing, or fewer than two images can be read.
+        An argument means nothing, fewer than two images can be read, or ``keep`` has the study with other settings.
     ImageError
         There is no image in the folder.
     """
-    check_adapted(vit)
-    vit.check_takes_photos()
-    for argument, number in (("patches", patches), ("limit", limit), ("batch_size", batch_size)):
+    check_asked(vit, batch_size)
+    for argument, number in (("patches", patches), ("limit", limit)):
         whole_number(argument, number, error=StudyError)
-    left_out: dict[str, str] = {}
     found = [str(file) for file in find_images([images] if isinstance(images, str | Path) else images)]
-    files = choose(found, limit, seed, left_out)
+    files, not_drawn = choose(found, limit, seed)
+    settings = {"patches": patches, "limit": limit, "seed": seed, "images": files_sha256(found)}
+    kept = Kept(keep, "position", vit, name, settings)
+    if kept.done is not None:
+        return kept.done
     grids = _grids(vit.sites, vit.preprocessing.size)
-    sums: dict[str, list[Tensor]] = {site.name: [] for site in vit.sites}
-    moments: dict[str, list[Tensor]] = {site.name: [] for site in vit.sites}
-    at_once = max(1, batch_size // (1 + patches))
-    batches = read_batches(vit, files, at_once, left_out, "Replacing patches", progress)
-    with torch.inference_mode():
-        for pixels, places in batches:
-            for grid in grids:
-                drawn = [_cells(len(grid.between), patches, seed, files[place]) for place in places]
-                cells = torch.tensor(np.stack(drawn), device=pixels.device)
-                _compare(vit, grid, pixels, cells, sums, moments)
-    used = len(files) - sum(file in left_out for file in files)
-    if used < 2:
-        raise StudyError("the variance between images needs two that can be read; give more")
-    name = name or vit.model_name
-    parameters = sum(parameter.numel() for parameter in vit.model.parameters())
-    rows = tuple(
-        {"model": name, "parameters": parameters, **_row(vit, number, sums, moments, seed)}
-        for number in range(len(vit.sites))
+
+    def compared(pixels: Tensor, of_files: Sequence[str]) -> dict[str, Tensor]:
+        normalized = vit.preprocessing.normalize(pixels.to(vit.device, vit.dtype))
+        values: dict[str, Tensor] = {}
+        for grid in grids:
+            drawn = [_cells(len(grid.between), patches, seed, file) for file in of_files]
+            values |= _compare(vit, grid, normalized, torch.tensor(np.stack(drawn), device=vit.device))
+        return values
+
+    crop = eval_crop(vit)
+    measured = measure_images(
+        files,
+        lambda file: crop(open_rgb(file)),
+        compared,
+        title="Replacing patches",
+        batch_size=max(1, batch_size // (1 + patches)),
+        progress=progress,
+        notes=kept.notes("replace"),
     )
-    model = {
-        "parameters": parameters,
-        "input_size": list(vit.preprocessing.size),
-        "images": used,
-        "left_out": left_out,
-    }
-    return Study("position", rows, {"patches": patches, "limit": limit, "seed": seed}, {name: model}, SHARES)
+    if len(measured.used) < 2:
+        reason = next(iter(measured.left_out.values()), "there is one")
+        raise StudyError(f"the variance between images needs two that can be read; {reason}")
+    rows = [
+        {"parameters": kept.facts["parameters"], **_row(vit, number, measured, seed)}
+        for number in range(len(vit.sites))
+    ]
+    facts = {"images": len(measured.used), "left_out": {**not_drawn, **measured.left_out}}
+    return kept.finish(rows, facts, SHARES)
 
 
 def draw(study: Study) -> Figure:
@@ -168,31 +180,27 @@ def _cells(count: int, patches: int, seed: int, file: str) -> NDArray[np.int64]:
     return rng.choice(count, min(patches, count), replace=False)
 
 
-def _compare(
-    vit: AdaptedModel,
-    grid: _Grid,
-    pixels: Tensor,
-    cells: Tensor,
-    sums: dict[str, list[Tensor]],
-    moments: dict[str, list[Tensor]],
-) -> None:
-    """Pass images and their changed copies through the model as far as the grid's sites, and note what comes of it."""
-    copies = replaced(pixels, grid.mask.to(pixels.device), cells)
-    between = grid.between.to(pixels.device)
+def _compare(vit: AdaptedModel, grid: _Grid, images: Tensor, cells: Tensor) -> dict[str, Tensor]:
+    """Pass images and their changed copies through the model as far as the grid's sites, and measure what changes.
+
+    Gives sums of the change, ``(B, 5, 2)``, and moments of the unchanged maps, ``(B, 2, units)``, by site.
+    """
+    copies = replaced(images, grid.mask.to(images.device), cells)
+    between = grid.between.to(images.device)
+    values: dict[str, Tensor] = {}
 
     def arrive(site: str, maps: Tensor) -> None:
-        maps = maps.to(pixels.device).unflatten(0, copies.shape[:2])
-        sums[site].append(displacement(maps, cells, between))
+        maps = maps.to(images.device).unflatten(0, copies.shape[:2])
+        values[f"{CHANGES} {site}"] = displacement(maps, cells, between)
         before = maps[:, 0].flatten(2).float()
-        moments[site].append(torch.stack((before.mean(2), before.var(2, unbiased=False))))
+        values[f"{MOMENTS} {site}"] = torch.stack((before.mean(2), before.var(2, unbiased=False)), dim=1)
 
     with vit.collector(grid.sites, arrive)():
         vit(copies.flatten(0, 1))
+    return values
 
 
-def _row(
-    vit: AdaptedModel, number: int, sums: dict[str, list[Tensor]], moments: dict[str, list[Tensor]], seed: int
-) -> Row:
+def _row(vit: AdaptedModel, number: int, measured: Measured, seed: int) -> Row:
     """What was found at one site, with its intervals."""
     site = vit.sites[number]
     rows, columns = site.grid(vit.preprocessing.size)
@@ -203,11 +211,11 @@ def _row(
         "units": site.units,
         CHANCE: 1 / (rows * columns),
     }
-    of_images = torch.cat(sums[site.name]).double().cpu().numpy()
-    for measure, (part, of) in zip(MEASURES, of_images.transpose(1, 2, 0), strict=True):
+    changes = measured.values[f"{CHANGES} {site.name}"].astype(np.float64)
+    for measure, (part, of) in zip(MEASURES, changes.transpose(1, 2, 0), strict=True):
         low, high = interval(part, of, seed) or (None, None)
         value = float(part.sum() / of.sum()) if of.any() else None
         row |= {measure: value, f"low {measure}": low, f"high {measure}": high}
-    means, variances = torch.cat(moments[site.name], dim=1).double().cpu().numpy()
+    means, variances = measured.values[f"{MOMENTS} {site.name}"].astype(np.float64).transpose(1, 0, 2)
     low, high = interval_within(means, variances, seed) or (None, None)
-    return row | {WITHIN: share_within(means, variances), f"low {WITHIN}": low, f"high {WITHIN}": high}
+    return {**row, WITHIN: share_within(means, variances), f"low {WITHIN}": low, f"high {WITHIN}": high}
