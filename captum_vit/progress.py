@@ -54,6 +54,23 @@ def progress_bar(
         yield lambda steps: progress.advance(task, steps)
 
 
+# Seconds from which on work is told of before it starts.
+LONG = 60
+
+
+def foretell(work: str, seconds: float) -> None:
+    """Say on standard error how long work will take, if that is more than a minute."""
+    if seconds > LONG:
+        _stderr().print(f"{work}: about {duration(seconds)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that fits."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _stderr() -> Console:
     """Standard error; in a notebook, where rich shows a bar in a widget or not at all, taken for a terminal."""
     console = Console(stderr=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -15,11 +15,8 @@ from captum_vit.atlas.pieces import PhotoPiece, RankingPiece, RenderPiece
 from captum_vit.atlas.reading import PhotoReader
 from captum_vit.atlas.worker import computing_with
 from captum_vit.optvis.plan import PlanSettings, RenderPlan
-from captum_vit.optvis.rendering import render_batches
+from captum_vit.optvis.timing import seconds_of_batch
 from captum_vit.probes.adapted import AdaptedModel
-
-# Steps that a calibration takes at a site, of which the first, which also allocates, does not count.
-_STEPS = 3
 
 # Bytes, measured: a pixel of a render and of a thumbnail in WebP, a cell of a map in a table and in the page, what else
 # is known of a neuron in rankings, records, table and page, and of an image in the list.
@@ -125,32 +122,16 @@ def _seconds_a_neuron(undertaking: Undertaking, vit: AdaptedModel, renders: Iter
     if not left:
         return {}
     said: PlanSettings = {**manifest.said, "recipe": undertaking.job.recipe}
-    plan = replace(RenderPlan.of(vit, **said), steps=_STEPS)
+    plan = RenderPlan.of(vit, **said)
     ends = {}
     for name in dict.fromkeys((left[0], left[-1])):
         units = manifest.units(name)[: manifest.work.units_a_batch]
-        ends[name] = _timed(vit, [f"{name}:{unit}" for unit in units], plan, manifest.renders["steps"]) / len(units)
+        ends[name] = seconds_of_batch(vit, [f"{name}:{unit}" for unit in units], plan) / len(units)
     first, last = depths[left[0]], depths[left[-1]]
     return {
         name: ends[left[0]] + (ends[left[-1]] - ends[left[0]]) * (depths[name] - first) / max(1, last - first)
         for name in left
     }
-
-
-def _timed(vit: AdaptedModel, addresses: list[str], plan: RenderPlan, steps: int) -> float:
-    """Seconds to render a batch in so many steps, from a few."""
-    ticks: list[float] = []
-
-    def tick(neurons: int) -> None:
-        if vit.device.type == "cuda":
-            torch.cuda.synchronize(vit.device)
-        ticks.append(time.perf_counter())
-
-    for _ in render_batches(vit, addresses, plan, batch_size=len(addresses), on_step=tick):
-        pass
-    finish = time.perf_counter() - ticks[-1]
-    a_step = (ticks[-1] - ticks[0]) / max(1, len(ticks) - 1)
-    return a_step * steps + finish
 
 
 def _bytes(manifest: Manifest) -> float:

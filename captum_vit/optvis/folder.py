@@ -74,7 +74,7 @@ def render_into(
     plan = resolve(vit, plan, {}, settings)
     folder = Path(folder)
     check_folder(folder)
-    done = {neuron: found for neuron in neurons if (found := _saved(folder, neuron, plan))}
+    done = {neuron: found for neuron in neurons if (found := saved(folder, neuron, plan))}
     missing = [neuron for neuron in dict.fromkeys(neurons) if neuron not in done]
     with progress_bar("Rendering", len(missing) * plan.steps, disable=not progress) as advance:
         for batch in render_batches(vit, missing, plan, batch_size=batch_size, on_step=advance):
@@ -85,8 +85,8 @@ def render_into(
     return replace(renders, sheet=renders.save_sheet(folder))
 
 
-def _saved(folder: Path, neuron: str, plan: RenderPlan) -> Render | None:
-    """The render of a neuron that is in the folder, if it was made by an equal plan."""
+def saved(folder: Path, neuron: str, plan: RenderPlan) -> Render | None:
+    """The render of a neuron that is in a folder, if it was made by an equal plan."""
     mark = mark_of_render(neuron, plan.settings, None)
     try:
         found = Render.load(place_of_render(folder, neuron, neuron, plan.settings, mark))
