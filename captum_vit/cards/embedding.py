@@ -39,7 +39,25 @@ def embed(vit: AdaptedModel, pixels: Tensor) -> tuple[Tensor, str] | None:
         Vectors of unit length, ``(B, D)``, single precision on the CPU, and what they are, in words. None where the
         model gives nothing that is one vector an image.
     """
-    images = vit.preprocessing.normalize(pixels.to(vit.device, vit.dtype))
+    found = pooled(vit, vit.preprocessing.normalize(pixels.to(vit.device, vit.dtype)))
+    return None if found is None else (functional.normalize(found[0].float(), dim=1).cpu(), found[1])
+
+
+def pooled(vit: AdaptedModel, images: Tensor) -> tuple[Tensor, str] | None:
+    """What :func:`embed` embeds images by, as the model gives it.
+
+    Parameters
+    ----------
+    vit
+        The adapted model.
+    images
+        As the model expects them, ``(B, 3, H, W)``.
+
+    Returns
+    -------
+    tuple of Tensor and str, or None
+        Vectors ``(B, D)`` on the model's device, and what they are, in words; None where there is none for an image.
+    """
     found = _where_timm_pools(vit.model, images)
     vectors, what = (found, POOLED) if found is not None else _of_output(vit(images), named=vit.takes is None)
     if not isinstance(vectors, Tensor) or not vectors.is_floating_point() or len(vectors) != len(images):
@@ -50,7 +68,7 @@ def embed(vit: AdaptedModel, pixels: Tensor) -> tuple[Tensor, str] | None:
         vectors, what = vectors.mean((2, 3)), what if vectors.shape[2:] == (1, 1) else f"mean of {what}"
     if vectors.ndim != 2 or vectors.shape[1] < 2:
         return None
-    return functional.normalize(vectors.float(), dim=1).cpu(), what
+    return vectors, what
 
 
 def at_input_size(vit: AdaptedModel, pixels: Tensor) -> Tensor:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from captum_vit.studies.background import background
+from captum_vit.studies.class_token import class_token
 from captum_vit.studies.classifier import Classifier, find_classifier
 from captum_vit.studies.frequency import frequency
+from captum_vit.studies.pooling import pooling
 from captum_vit.studies.position import position
 from captum_vit.studies.study import Study
 
-__all__ = ["Classifier", "Study", "background", "find_classifier", "frequency", "position"]
+__all__ = [
+    "Classifier",
+    "Study",
+    "background",
+    "class_token",
+    "find_classifier",
+    "frequency",
+    "pooling",
+    "position",
+]

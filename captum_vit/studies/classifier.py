@@ -5,16 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from captum_vit.data.crop import eval_crop
 from captum_vit.data.images import open_rgb
 from captum_vit.errors import StudyError
 from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.studies.heads import features, outputs_of, place_of, scores
 from captum_vit.studies.passes import Notes, measure_images
 
 OWN, PROBE, AUTO = "own", "probe", "auto"
@@ -91,8 +92,8 @@ def find_classifier(
     """
     if kind not in (AUTO, OWN, PROBE):
         raise StudyError(f'no classifier "{kind}"; use {AUTO}, {OWN} or {PROBE}')
-    outputs = _outputs_of(_library_model(vit))
-    found = {label: place for label in set(labels.values()) if (place := _place(label, outputs)) is not None}
+    outputs = outputs_of(vit)
+    found = {label: place for label in set(labels.values()) if (place := place_of(label, outputs)) is not None}
     unknown = sorted(set(labels.values()) - set(found))
     if kind == OWN and unknown:
         raise StudyError(
@@ -101,58 +102,8 @@ def find_classifier(
             ) + "; fit one on the folder with classifier probe"
         )  # fmt: skip
     if kind == OWN or (kind == AUTO and not unknown):
-        return Classifier(vit, found, dict(labels), {}, "its own head")
+        return Classifier(partial(scores, vit), found, dict(labels), {}, "its own head")
     return _probe(vit, labels, seed, batch_size, progress, notes)
-
-
-def _library_model(vit: AdaptedModel) -> nn.Module:
-    """The model that has a head, in a wrapper or by itself."""
-    return next((module for module in vit.model.modules() if hasattr(module, "forward_head")), vit.model)
-
-
-def _outputs_of(model: nn.Module) -> dict[str, int]:
-    """The names that a head's outputs go by, if it has names."""
-    config: Any = getattr(model, "pretrained_cfg", None) or {}
-    count = getattr(model, "num_classes", 0)
-    names = list(config.get("label_names") or ())
-    if len(names) == count and names:
-        return {_plain(name): place for place, name in enumerate(names)}
-    if count == 1000:
-        from timm.data import ImageNetInfo
-
-        return {number: place for place, number in enumerate(ImageNetInfo("imagenet-1k").label_names())}
-    return {}
-
-
-def _place(label: str, outputs: Mapping[str, int]) -> int | None:
-    number, _, name = label.partition("_")
-    return next((outputs[_plain(each)] for each in (label, number, name) if _plain(each) in outputs), None)
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ").strip().lower()
-
-
-def features(vit: AdaptedModel, images: Tensor) -> Tensor:
-    """What the head reads, ``(B, C)``; of a model without a head, its output.
-
-    Raises
-    ------
-    StudyError
-        The output is no row of numbers for each image.
-    """
-    model = _library_model(vit)
-    if model is vit.model and hasattr(model, "forward_head"):
-        pooled = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]
-    else:
-        output = vit(images)
-        pooled = output if isinstance(output, Tensor) else getattr(output, "pooler_output", None)
-    if not isinstance(pooled, Tensor) or pooled.dim() != 2:
-        raise StudyError(
-            f"{vit.model_name} gives no features to fit a classifier on, one row for each image; take the model "
-            "of timm, or one whose output is an embedding"
-        )
-    return pooled.float()
 
 
 def _probe(

@@ -44,13 +44,15 @@ def background(
     device: Device = AUTO,
 ) -> None:
     """How much accuracy is left with the objects alone, and with all but the objects, from boxes or masks."""
+    asked = running.Asked(models, out, checkpoint, random_weights, seed, device)
+    files = running.labelled(images, labels)
 
     def measured(vit: AdaptedModel, name: str) -> Study:
         from captum_vit import studies
 
         return studies.background(
             vit,
-            running.labelled(images, labels),
+            files,
             boxes,
             name=name,
             fill=fill,
@@ -60,4 +62,4 @@ def background(
             keep=out,
         )
 
-    running.run("background", running.Asked(models, out, checkpoint, random_weights, seed, device), measured)
+    running.run("background", asked, measured)

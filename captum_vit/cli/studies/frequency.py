@@ -35,6 +35,8 @@ def frequency(
     device: Device = AUTO,
 ) -> None:
     """How much accuracy is left without high, or without low frequencies: low-pass and high-pass filtered images."""
+    asked = running.Asked(models, out, checkpoint, random_weights, seed, device)
+    files = running.labelled(images, labels)
 
     def measured(vit: AdaptedModel, name: str) -> Study:
         from captum_vit import studies
@@ -42,7 +44,7 @@ def frequency(
 
         return studies.frequency(
             vit,
-            running.labelled(images, labels),
+            files,
             name=name,
             radii=radius or RADII,
             classifier=classifier,
@@ -51,4 +53,4 @@ def frequency(
             keep=out,
         )
 
-    running.run("frequency", running.Asked(models, out, checkpoint, random_weights, seed, device), measured)
+    running.run("frequency", asked, measured)

@@ -54,7 +54,13 @@ Checkpoints = Annotated[
 
 @dataclass(frozen=True)
 class Asked:
-    """Which models a study is to measure, and where: what the options of all studies say."""
+    """Which models a study is to measure, and where: what the options of all studies say.
+
+    Raises
+    ------
+    StudyError
+        There are checkpoints, and not as many as models.
+    """
 
     models: Sequence[str]
     out: Path
@@ -64,19 +70,18 @@ class Asked:
     device: str = AUTO
     kinds: tuple[str, ...] = (FEED_FORWARD,)
 
-    def choices(self) -> list[ModelChoice]:
-        """The models, each once.
-
-        Raises
-        ------
-        StudyError
-            There are checkpoints, and not as many as models.
-        """
-        names = list(dict.fromkeys(self.models))
-        if self.checkpoints and len(self.checkpoints) != len(names):
+    def __post_init__(self) -> None:
+        """Refuse checkpoints that are not as many as the models."""
+        count = len(dict.fromkeys(self.models))
+        if self.checkpoints and len(self.checkpoints) != count:
             raise StudyError(
-                f"{len(self.checkpoints)} checkpoints for {len(names)} models; give --checkpoint for each model in turn"
+                f"{len(self.checkpoints)} checkpoints for {count} models; give --checkpoint for each model in turn"
             )
+
+    @property
+    def choices(self) -> list[ModelChoice]:
+        """The models, each once."""
+        names = list(dict.fromkeys(self.models))
         checkpoints: Sequence[Path | None] = self.checkpoints or [None] * len(names)
         return [
             ModelChoice(name, checkpoint, self.random_weights, self.seed, self.device, self.kinds)
@@ -98,9 +103,14 @@ def run(study: str, asked: Asked, measured: Callable[[AdaptedModel, str], Study]
     measured
         From a model with its weights, on the device, and the name that tables give it, to its table. It should keep
         what it does in the folder, so that nothing is measured twice.
+
+    Raises
+    ------
+    StudyError
+        The only model cannot be measured, or none of several can; of several, one that cannot is told at the end.
     """
     # Everything that can be wrong with the question comes before weights are fetched and images read.
-    choices = asked.choices()
+    choices = asked.choices
     check_folder(asked.out)
     for choice in choices:
         with choice.sketch() as sketch:
@@ -110,15 +120,26 @@ def run(study: str, asked: Asked, measured: Callable[[AdaptedModel, str], Study]
     from captum_vit.studies.figures import draw_study
     from captum_vit.studies.keeping import add_to
 
-    picture, whole = asked.out / f"{study}.png", None
+    picture = asked.out / f"{study}.png"
+    whole: Study | None = None
+    refused: dict[str, str] = {}
     with console.keeping(f"the models that were finished are in {asked.out}, and what was started goes on from there"):
         for choice in choices:
             console.stderr().print(f"{study} of {escape(choice.full_name)}", soft_wrap=True)
-            with choice.loaded() as vit:
-                whole = add_to(asked.out, measured(vit, choice.full_name))
+            try:
+                with choice.loaded() as vit:
+                    whole = add_to(asked.out, measured(vit, choice.full_name))
+            except StudyError as error:
+                if len(choices) == 1:
+                    raise
+                refused[choice.full_name] = str(error)  # which says nothing of the others
+                continue
             save_figure(draw_study(whole), picture)
-    if whole is not None:
-        _report(whole, [*whole.files(asked.out), picture])
+    for name, reason in refused.items():
+        console.warn(f"{name} is left out: {reason}")
+    if whole is None:
+        raise StudyError("no model could be measured")
+    _report(whole, [*whole.files(asked.out), picture])
 
 
 def labelled(images: Path, labels: Path | None) -> dict[str, str]:
@@ -144,10 +165,13 @@ def _report(study: Study, files: Sequence[Path]) -> None:
     from rich.table import Table
 
     stdout = console.stdout()
-    shown_columns = [column for column in study.columns if not column.startswith(("low ", "high "))]
+    hidden = ("low ", "high ", "parameters")
+    shown_columns = [column for column in study.columns if not column.startswith(hidden)]
     table = Table(*shown_columns, box=None, header_style="bold", pad_edge=False)
     for row in study.rows:
         table.add_row(*(escape(_cell(row, column, column in study.shares)) for column in shown_columns))
+    # Rather lines that are too long for a console than values without their ends.
+    stdout.width = max(stdout.width, stdout.measure(table, options=stdout.options.update_width(1000)).maximum)
     stdout.print(table)
     for model in study.models:
         stdout.print(f"[bold]{escape(model)}[/]  {escape(_facts(study, model))}")
