@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from captum_vit.errors import StudyError
 from captum_vit.studies.background import draw as background
 from captum_vit.studies.class_token import draw as class_token
+from captum_vit.studies.concepts import draw as concepts
 from captum_vit.studies.frequency import draw as frequency
 from captum_vit.studies.pooling import draw as pooling
 from captum_vit.studies.position import draw as position
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _DRAWN: dict[str, Callable[[Study], Figure]] = {
     "background": background,
     "class-token": class_token,
+    "concepts": concepts,
     "frequency": frequency,
     "pooling": pooling,
     "position": position,

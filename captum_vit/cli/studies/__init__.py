@@ -6,6 +6,7 @@ import typer
 
 from captum_vit.cli.studies.background import background
 from captum_vit.cli.studies.class_token import class_token
+from captum_vit.cli.studies.concepts import concepts
 from captum_vit.cli.studies.frequency import frequency
 from captum_vit.cli.studies.pooling import pooling
 from captum_vit.cli.studies.position import position
@@ -18,6 +19,7 @@ for command, example in (
     (position, "captum-vit study position deit_micro swin_micro --images photos/ --out study/"),
     (pooling, "captum-vit study pooling deit_micro --images photos/ --out study/"),
     (class_token, "captum-vit study class-token deit_micro --images photos/ --block 4 --block 8 --out study/"),
+    (concepts, "captum-vit study concepts deit_micro --images concepts/ --cards --out study/"),
 ):
     app.command(epilog=f"Example:  [cyan]{example}[/]")(command)
 
