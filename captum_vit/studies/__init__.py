@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from captum_vit.studies.attention import attention
 from captum_vit.studies.background import background
 from captum_vit.studies.class_token import class_token
 from captum_vit.studies.classifier import Classifier, find_classifier
 from captum_vit.studies.concepts import concepts
+from captum_vit.studies.control import untrained
+from captum_vit.studies.depth import depth
 from captum_vit.studies.frequency import frequency
 from captum_vit.studies.pooling import pooling
 from captum_vit.studies.position import position
@@ -15,12 +18,15 @@ from captum_vit.studies.wording import label_by_words
 __all__ = [
     "Classifier",
     "Study",
+    "attention",
     "background",
     "class_token",
     "concepts",
+    "depth",
     "find_classifier",
     "frequency",
-    "pooling",
     "label_by_words",
+    "pooling",
     "position",
+    "untrained",
 ]

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from captum_vit.errors import StudyError
+from captum_vit.studies.attention import draw as attention
 from captum_vit.studies.background import draw as background
 from captum_vit.studies.class_token import draw as class_token
 from captum_vit.studies.concepts import draw as concepts
+from captum_vit.studies.depth import draw as depth
 from captum_vit.studies.frequency import draw as frequency
 from captum_vit.studies.pooling import draw as pooling
 from captum_vit.studies.position import draw as position
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DRAWN: dict[str, Callable[[Study], Figure]] = {
+    "attention": attention,
     "background": background,
     "class-token": class_token,
     "concepts": concepts,
+    "depth": depth,
     "frequency": frequency,
     "pooling": pooling,
     "position": position,
