@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_vit.checks import image_batch, place_in_grid, shortly, some
+from captum_vit.checks import image_batch, place_in_grid, some
 from captum_vit.errors import (
     AddressError,
     CaptumViTError,
@@ -27,11 +27,12 @@ from captum_vit.probes.devices import input_of
 from captum_vit.probes.entrance import Entrance
 from captum_vit.probes.forward_pass import StopForward, image_of
 from captum_vit.probes.hooks import Path
-from captum_vit.probes.kinds import ALL, FEED_FORWARD, kind_named
+from captum_vit.probes.lookup import Lookup
 from captum_vit.probes.neuron import Neuron
-from captum_vit.probes.output import taken, tensors
+from captum_vit.probes.output import taken
 from captum_vit.probes.preprocessing import Preprocessing
 from captum_vit.probes.probe import Probe
+from captum_vit.probes.reach import reaches_output
 from captum_vit.probes.redirect import Redirect
 from captum_vit.probes.site import Site
 
@@ -84,7 +85,7 @@ class AdaptedModel(nn.Module):
         # Lucent takes the last module for "labels". In a model that is often not the classifier, so give it one that
         # always is: the output itself.
         self.output = nn.Identity()
-        self._by_name = {site.name: site for site in sites} | {site.layer: site for site in sites}
+        self._lookup = Lookup(sites, self.model_name)
         probes = {"ffn": self.ffn, "attn": self.attn}
         self._path = Path(supported, stem, inner or sites, probes, self.prefix, self.model_name)
         self._pass = self._path.forward_pass
@@ -176,10 +177,7 @@ class AdaptedModel(nn.Module):
         AddressError
             There is no such site.
         """
-        if isinstance(name, str) and name in self._by_name:
-            return self._by_name[name]
-        has = f"it has {self._sites_in_words()}{self._or_kind(name)}"
-        raise AddressError(f"no site {shortly(name)} in {self.model_name}; {has}")
+        return self._lookup.site(name)
 
     def address(self, address: str) -> tuple[Site, int]:
         """The site and unit that an address such as ``"blocks.5:42"`` names.
@@ -189,11 +187,7 @@ class AdaptedModel(nn.Module):
         AddressError
             The address is malformed, or the model has no such site or unit.
         """
-        parsed = Address.parse(address)
-        site, unit = self.site(parsed.site), parsed.unit
-        if unit >= site.units:
-            raise AddressError(f'no unit {unit} at "{site.name}" in {self.model_name}; it has 0 … {site.units - 1}')
-        return site, unit
+        return self._lookup.address(address)
 
     def canonical(self, address: str) -> Address:
         """The one spelling of a neuron's address: ``"blocks.5:42"`` for ``" ffn_blocks_5:042"``.
@@ -220,7 +214,7 @@ class AdaptedModel(nn.Module):
             The model never reads this site's patch tokens again.
         """
         site = self.site(name)
-        if not site.reaches_output and not self._reaches_output(site):
+        if not site.reaches_output and not reaches_output(self, self.probe(site.name)):
             warnings.warn(
                 f"{self.model_name} never reads the patch tokens of {site.name} again (it classifies by its prefix "
                 "tokens), so attributions of the model's output are exactly zero there. Attribute at an earlier site, "
@@ -240,27 +234,6 @@ class AdaptedModel(nn.Module):
         """
         site = self.site(name)
         return getattr(self, site.home)[site.key]  # type: ignore[no-any-return]
-
-    def _reaches_output(self, site: Site) -> bool:
-        """Whether the output depends on a site's patch tokens after all: in a wrapper, or with another classifier."""
-        if self.device.type == "meta":
-            return False
-        preprocessing = self.preprocessing
-        images = torch.rand(1, len(preprocessing.mean), *preprocessing.size).to(self.device, self.dtype)
-        maps: list[Tensor] = []
-        hook = self.probe(site.name).register_forward_hook(lambda module, inputs, output: maps.append(output))
-        try:
-            with torch.inference_mode(False), torch.enable_grad():
-                output = self.model(images.requires_grad_())
-                meant = output if self.takes is None else taken(output, self.takes)
-                total = torch.stack([part.sum() for part in tensors(meant) if part.requires_grad]).sum()
-                (gradient,) = torch.autograd.grad(total, maps, allow_unused=True)
-        # A model that does not take an image alone is as its adapter says.
-        except Exception:
-            return False
-        finally:
-            hook.remove()
-        return gradient is not None and bool(gradient.any())
 
     def prefix_layer(self, name: str) -> Probe:
         """The probe of a site's prefix tokens, which passes ``(B, units, 1, prefix_tokens)``.
@@ -461,14 +434,3 @@ class AdaptedModel(nn.Module):
     def extra_repr(self) -> str:
         """Family and number of sites, for ``print(vit)``."""
         return f"family={self.family!r}, sites={len(self.sites)}"
-
-    def _sites_in_words(self) -> str:
-        names = [site.name for site in self.sites]
-        return ", ".join(names) if len(names) <= 4 else f"{names[0]}, {names[1]} … {names[-1]}"
-
-    def _or_kind(self, name: object) -> str:
-        """What to do about a site's name of a kind that was not asked for."""
-        kind = kind_named(name) if isinstance(name, str) else FEED_FORWARD
-        if kind in {FEED_FORWARD, *(site.kind for site in self.sites)}:
-            return ""
-        return f". Sites of that kind are had by adapt(model, sites={kind!r}), or with the others by sites={ALL!r}"

@@ -50,7 +50,7 @@ def check_device(word: str) -> str:
     kind = match["kind"] if match else ""
     if kind not in _KINDS and not (kind and entry_points(group=_KINDS_OF_OTHERS)):
         raise _no_device(word, "the word names no kind of device, such as cpu, cuda, cuda:1, mps or xpu")
-    if kind == "cuda" and not _has_driver():
+    if kind == "cuda" and not has_driver():
         raise _no_device(word, "no driver of NVIDIA or AMD is installed")
     if kind == "mps" and sys.platform != "darwin":
         raise _no_device(word, "it is Apple's")
@@ -132,7 +132,8 @@ def _try(word: str) -> Place:
     return Place(device, f"{device} ({name(device)})" if name else str(device))
 
 
-def _has_driver() -> bool:
+def has_driver() -> bool:
+    """Whether a driver of NVIDIA or AMD is installed, told without torch."""
     return any(Path(node).exists() for node in _NODES) or any(map(_loads, _LIBRARIES))
 
 

@@ -6,7 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules.module import (
+    _global_backward_hooks,
+    _global_backward_pre_hooks,
+    _global_forward_hooks,
+    _global_forward_pre_hooks,
+)
 
 
 class Probe(nn.Module):
@@ -27,7 +32,8 @@ class Probe(nn.Module):
             type(self) is not Probe
             or "forward" in self.__dict__
             or bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks)
-            or _has_any_global_hook()
+            or bool(_global_forward_hooks or _global_forward_pre_hooks)
+            or bool(_global_backward_hooks or _global_backward_pre_hooks)
         )
 
 

@@ -1,4 +1,4 @@
-"""Choosing neurons in words: one unit of a site, a range, all of them, or some at random."""
+"""Choosing neurons in words: one unit of a site, a range, all of them, or some at random; of one site, or of each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from captum_vit.errors import AddressError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.address import Address
+
+EVERY = "all"
 
 _RANGE = re.compile(r"(\d{1,9})-(\d{1,9})")
 _RANDOM = re.compile(r"random:(\d{1,9})")
@@ -22,7 +24,8 @@ def select_neurons(vit: AdaptedModel, choices: Iterable[str], seed: int = 0) -> 
     vit
         The adapted model.
     choices
-        ``"SITE:UNIT"``, ``"SITE:0-63"`` (both ends included), ``"SITE:all"`` or ``"SITE:random:16"``.
+        ``"SITE:UNIT"``, ``"SITE:0-63"`` (both ends included), ``"SITE:all"`` or ``"SITE:random:16"``; with ``all`` in
+        the place of the site, of every site.
     seed
         Seed of the random choices; the same seed chooses the same units of a site.
 
@@ -34,11 +37,11 @@ def select_neurons(vit: AdaptedModel, choices: Iterable[str], seed: int = 0) -> 
     chosen: dict[Address, None] = {}
     for choice in choices:
         name, _, units = choice.strip().partition(":")
-        if units.isdecimal():
-            chosen[vit.canonical(choice)] = None
-        else:
-            site = vit.site(name)
-            chosen |= dict.fromkeys(map(site.address, _units(choice, units, site.name, site.units, seed)))
+        for site in vit.sites if name == EVERY else (vit.site(name),):
+            if units.isdecimal():
+                chosen[vit.canonical(f"{site.name}:{units}")] = None
+            else:
+                chosen |= dict.fromkeys(map(site.address, _units(choice, units, site.name, site.units, seed)))
     return list(chosen)
 
 
