@@ -1,11 +1,11 @@
 """What the paper says of depth, measured on the embedded models: structure of renders, position, and the last block.
 
-*Frequency*: mean spatial frequency of the renders of live neurons, weighted by power, in cycles per image; lower is
-larger structure. Renders that mean little are left out and counted. *Position*: correlation of patch maps of two views
-of a photo that are a quarter of their width apart, once compared place by place in the scene, once place by place in
-the view; a map that keeps position follows the scene. *Variance*: share of the variance of a unit's map, over patches
-and photos, that lies between the patches of one photo; the rest tells photos apart. All three also at random weights,
-to tell what was learned from what the architecture gives.
+*Frequency*: mean spatial frequency of the renders of live neurons, as ``captum-vit study depth`` measures it on any
+model; lower is larger structure. Renders that mean little are left out and counted. *Position*: correlation of patch
+maps of two views of a photo that are a quarter of their width apart, once compared place by place in the scene, once
+place by place in the view; a map that keeps position follows the scene. *Variance*: share of the variance of a unit's
+map, over patches and photos, that lies between the patches of one photo; the rest tells photos apart. All three also at
+random weights, to tell what was learned from what the architecture gives.
 
     python tests/benchmarks/depth.py [MODEL...] [--neurons 8] [--control-neurons 8] [--recipe fourier] [--seed 0]
 """
@@ -27,6 +27,7 @@ from captum_vit.models import available
 from captum_vit.models.registry import MODELS
 from captum_vit.models.training.photos import held_out_photos
 from captum_vit.probes.grid import PatchGrid
+from captum_vit.studies.rendered import measure_all
 
 SIDE, SHIFT = 64, 16
 
@@ -53,14 +54,6 @@ def correlation(first: Tensor, second: Tensor) -> float:
     first, second = (values - values.mean(1, keepdim=True) for values in (first, second))
     product = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1)).clamp(min=1e-12)
     return float(product.mean())
-
-
-def frequency(image: np.ndarray) -> float:
-    """Mean spatial frequency of an image ``(H, W, 3)``, weighted by power, in cycles per image."""
-    grey = image.mean(axis=2)
-    power = np.abs(np.fft.fft2(grey - grey.mean())) ** 2
-    radius = SIDE * np.hypot(*np.meshgrid(np.fft.fftfreq(SIDE), np.fft.fftfreq(SIDE), indexing="ij"))
-    return float((power * radius).sum() / power.sum())
 
 
 @torch.no_grad()
@@ -108,7 +101,7 @@ def study(
         addresses = [f"{site.name}:{unit}" for unit in units]
         renders = captum_vit.render(vit, addresses, recipe=recipe, steps=steps, seed=seed, progress=False)
         found[site.name] = SiteStudy(
-            frequencies=[frequency(render.image) for render in renders if render.problem is None],
+            frequencies=[neuron.frequency for neuron in measure_all(renders) if neuron.counts],
             silenced=len(renders.problems),
             scene=scene,
             view=view,
