@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from captum_vit.ranking.topk import EDGES
 
 WORDS = ("dog", "wheel", "grass", "sky", "text", "stripes", "eye", "brick", "water", "leaf")
 CLASSES = ("tabby cat", "daisy", "espresso", "alp", "missile")
-SIDE, COLUMNS, ROWS = 112, 8, 8
+SIDE, COLUMNS, ROWS = 112, 4, 4
 
 
 def synthetic_atlas(
@@ -21,7 +22,7 @@ def synthetic_atlas(
 ) -> PageModel:
     """Write pictures into a folder, and tell of an atlas that shows them.
 
-    ``pictures`` sheets of renders are drawn; every piece of 64 neurons has a file of its own, but the same bytes as
+    ``pictures`` sheets of renders are drawn; every sheet of 16 neurons has a file of its own, but the same bytes as
     another.
     """
     random = np.random.default_rng(seed)
@@ -33,7 +34,7 @@ def synthetic_atlas(
     site, unit = number // units, number % units
     per_sheet = COLUMNS * ROWS
     sheets_a_site = -(-units // per_sheet)
-    contents = [_sheet(random, COLUMNS * SIDE, ROWS * SIDE) for _ in range(pictures)]
+    contents = [_encoded(_sheet(random, COLUMNS * SIDE, ROWS * SIDE)) for _ in range(pictures)]
     sheets = [
         Sheet(f"renders/blocks.{s}/{first}.webp", COLUMNS, ROWS)
         for s in range(sites)
@@ -43,7 +44,7 @@ def synthetic_atlas(
         _put(out / sheet.path, contents[index % pictures])
     thumbnails = [Sheet(f"photos/{index}.webp") for index in range(24)]
     for sheet in thumbnails:
-        _put(out / sheet.path, _sheet(random, SIDE, SIDE))
+        _put(out / sheet.path, _encoded(_sheet(random, SIDE, SIDE)))
     neurons = Neurons(
         site=site,
         unit=unit,
@@ -115,6 +116,12 @@ def _sheet(random: np.random.Generator, width: int, height: int) -> Image.Image:
     return image
 
 
-def _put(path: Path, image: Image.Image) -> None:
+def _encoded(image: Image.Image) -> bytes:
+    encoded = BytesIO()
+    image.save(encoded, "WEBP", quality=75)
+    return encoded.getvalue()
+
+
+def _put(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, quality=75)
+    path.write_bytes(content)

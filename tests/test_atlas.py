@@ -295,8 +295,8 @@ def test_another_model_is_refused(photos, copied):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 2}, "is an atlas of version 2, and this release reads version 1; update captum-vit"),
-        ({"version": 0}, "is an atlas of version 0, and this release reads version 1; make it anew"),
+        ({"version": 3}, "is an atlas of version 3, and this release reads version 2; update captum-vit"),
+        ({"version": 1}, "is an atlas of version 1, and this release reads version 2; make it anew"),
         ({"format": "something else"}, 'has the format "something else"'),
         ({"work": None}, "is damaged"),
     ],

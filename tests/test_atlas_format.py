@@ -25,11 +25,11 @@ def made(tmp_path_factory):
         tmp_path_factory.mktemp("atlases") / "atlas",
         "swin_micro",  # whose sites have grids of different shapes
         default_photos()[:7],
-        neurons=["layers.0.blocks.1:3-8", "layers.1.blocks.2:random:3"],
+        neurons=["layers.0.blocks.1:3-22", "layers.1.blocks.2:random:3"],
         device="cpu",
         progress=False,
         relevance=True,
-        **{"steps": 2, "k": 4, "units_a_piece": 4, "images_a_piece": 3, "batch_size": 4},
+        **{"steps": 1, "k": 4, "units_a_piece": 18, "images_a_piece": 3, "batch_size": 9},
     )
 
 
@@ -41,7 +41,7 @@ def folder(made):
 @pytest.fixture(scope="module")
 def manifest(folder):
     content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    assert (content["format"], content["version"]) == ("captum-vit atlas", 1)
+    assert (content["format"], content["version"]) == ("captum-vit atlas", 2)
     return content
 
 
@@ -68,7 +68,8 @@ def pieces(manifest):
 
 
 def test_renders_follow_from_the_manifest(made, folder, manifest):
-    a_row = math.ceil(math.sqrt(manifest["work"]["units_a_piece"]))
+    in_a_sheet = manifest["pictures"]["tiles"]
+    a_row = math.ceil(math.sqrt(in_a_sheet))
     seen = []
     for _, site, units, name in pieces(manifest):
         content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
@@ -77,7 +78,8 @@ def test_renders_follow_from_the_manifest(made, folder, manifest):
         assert load_file(folder / f"{name}.safetensors")["vectors"].shape[0] == len(units)
         for number, record in enumerate(content["neurons"]):
             address = f"{site}:{record['unit']}"
-            pixels = tile(folder / f"{name}.webp", number, manifest["pictures"]["render_size"], a_row)
+            sheet = folder / f"{name}-{number // in_a_sheet:04d}.webp"
+            pixels = tile(sheet, number % in_a_sheet, manifest["pictures"]["render_size"], a_row)
             np.testing.assert_array_equal(pixels, made[address].render)
             assert record == made[address].record
             seen.append(address)

@@ -54,7 +54,7 @@ class Gathering:
         self.pieces: list[PhotoPiece] = list(manifest.photo_pieces())
         # Thumbnails of each piece.
         self.thumbnails = [0] * len(self.pieces)
-        self._tiles, self._columns = manifest.pictures.tiles, manifest.pictures.photo_columns
+        self._tiles, self._columns = manifest.pictures.tiles, manifest.pictures.columns
         self._maps: dict[tuple[str, str], GatheredMaps] = {}
         self._rows: dict[str, NDArray[np.int64]] = {}
         for site in manifest.sites:

@@ -27,7 +27,7 @@ from captum_vit.probes.grid import Size
 from captum_vit.storage.files import replacing
 
 FILE = "manifest.json"
-FORMAT, VERSION = "captum-vit atlas", 1
+FORMAT, VERSION = "captum-vit atlas", 2
 
 # What may differ where an atlas goes on: on another machine, perhaps after an update.
 _MAY_DIFFER = ("versions", "device")
@@ -92,15 +92,12 @@ class Work:
     units_a_piece: int
     units_a_batch: int
 
-    @property
-    def render_columns(self) -> int:
-        """Tiles in a row of a sheet of renders: about as many as there are rows."""
-        return math.ceil(math.sqrt(self.units_a_piece))
-
 
 @dataclass(frozen=True)
 class Pictures:
     """How renders and photos are kept: as tiles of sheets in the format WebP.
+
+    Sheets are small: a page that shows one tile decodes all of its sheet.
 
     Attributes
     ----------
@@ -109,7 +106,7 @@ class Pictures:
     render_quality, photo_quality
         Of WebP, 0 to 100.
     tiles
-        Thumbnails in a sheet of photos, at most.
+        Renders or thumbnails in a sheet, at most.
     """
 
     render_size: Size
@@ -119,8 +116,8 @@ class Pictures:
     tiles: int = 16
 
     @property
-    def photo_columns(self) -> int:
-        """Thumbnails in a row of a sheet: about as many as there are rows."""
+    def columns(self) -> int:
+        """Tiles in a row of a sheet: about as many as there are rows."""
         return math.ceil(math.sqrt(self.tiles))
 
 

@@ -87,14 +87,14 @@ def show(worker: Worker, piece: PhotoPiece, advance: Advance) -> None:
                     tiles.append(as_tile(pixels, pictures.photo_size))
             while len(tiles) >= pictures.tiles:
                 sheet = worker.folder / piece.sheet(sheets)
-                write_sheet(sheet, tiles[: pictures.tiles], pictures.photo_columns, pictures.photo_quality)
+                write_sheet(sheet, tiles[: pictures.tiles], pictures.columns, pictures.photo_quality)
                 tiles, sheets = tiles[pictures.tiles :], sheets + 1
         if vectors:
             arrays = {"images": np.array(read), "vectors": np.concatenate(vectors)}
             write_vectors(worker.folder / piece.vectors, **arrays)
         if tiles:
             sheet = worker.folder / piece.sheet(sheets)
-            write_sheet(sheet, tiles, pictures.photo_columns, pictures.photo_quality)
+            write_sheet(sheet, tiles, pictures.columns, pictures.photo_quality)
     advance(piece.amount)
 
 

@@ -101,7 +101,7 @@ class RenderPiece:
 
     @property
     def units(self) -> tuple[int, ...]:
-        """The units, in the order of their tiles."""
+        """The units, in the order of their tiles and records."""
         return units_of(self.runs)
 
     @property
@@ -114,10 +114,9 @@ class RenderPiece:
         """The file that is written last: where it is, the piece is done."""
         return f"{self.name}.json"
 
-    @property
-    def sheet(self) -> str:
-        """Path of the sheet of renders in the atlas."""
-        return f"{self.name}.webp"
+    def sheet(self, number: int) -> str:
+        """Path of a sheet of renders in the atlas."""
+        return f"{self.name}-{number:04d}.webp"
 
     @property
     def vectors(self) -> str:

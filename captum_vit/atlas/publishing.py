@@ -15,6 +15,7 @@ from captum_vit.atlas.gathered import GatheredMaps, Gathering, sheet_of
 from captum_vit.atlas.manifest import Manifest, merged_ranking
 from captum_vit.atlas.page.records import Card, Neurons, PageModel, Photo, Sheet, Site, State
 from captum_vit.atlas.page.writing import write_page
+from captum_vit.atlas.pieces import ranges
 from captum_vit.atlas.table import FILE as TABLE
 from captum_vit.atlas.tables import reading
 from captum_vit.ranking.measure import ACTIVATION
@@ -92,8 +93,12 @@ def _state(sheet: str | None, silenced: bool, problem: str | None) -> State:
 
 
 def _render_sheets(manifest: Manifest) -> list[Sheet]:
-    columns = manifest.work.render_columns
-    return [sheet_of(piece.sheet, piece.amount, columns) for piece in manifest.render_pieces()]
+    pictures = manifest.pictures
+    return [
+        sheet_of(piece.sheet(number), last - first + 1, pictures.columns)
+        for piece in manifest.render_pieces()
+        for number, (first, last) in enumerate(ranges(piece.amount, pictures.tiles))
+    ]
 
 
 # --- cards

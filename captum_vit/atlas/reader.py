@@ -222,16 +222,16 @@ class Atlas:
         records = read_records(self.folder, piece)
         if not records:
             return None, {}
-        tile = piece.units.index(unit)
-        path = self.folder / piece.sheet
+        pictures, place = self.manifest.pictures, piece.units.index(unit)
+        sheet, tile = divmod(place, pictures.tiles)
+        path = self.folder / piece.sheet(sheet)
         try:
-            pictures = self.manifest.pictures
-            pixels = read_tile(path, tile, self.manifest.work.render_columns, pictures.render_size)
+            pixels = read_tile(path, tile, pictures.columns, pictures.render_size)
         except (OSError, SyntaxError) as error:
             raise AtlasError(
-                f"{path} is damaged ({error}); delete it and the file beside it, and make it again"
+                f"{path} is damaged ({error}); delete it and the files beside it, and make it again"
             ) from error
-        return pixels, records[tile]
+        return pixels, records[place]
 
     def _photos(self, address: Address, by: str) -> tuple[AtlasPhoto, ...]:
         """A neuron's photos, best first, without those whose pieces are not done."""
@@ -248,7 +248,7 @@ class Atlas:
                 index=image.index,
                 value=image.value,
                 thumbnail=read_tile(
-                    self.folder / piece.sheet(row["sheet"]), row["tile"], pictures.photo_columns, pictures.photo_size
+                    self.folder / piece.sheet(row["sheet"]), row["tile"], pictures.columns, pictures.photo_size
                 ),
                 patch_map=restored(row["map"], row["low"], row["high"], self.manifest.site(address.site).grid),
                 label=self._labels[image.index],

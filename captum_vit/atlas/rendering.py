@@ -1,4 +1,4 @@
-"""Renders: a piece of them, some units of one site, as a sheet of tiles and a file of records."""
+"""Renders: a piece of them, some units of one site, as sheets of tiles and a file of records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from captum_vit.atlas.pieces import RenderPiece
+from captum_vit.atlas.pieces import RenderPiece, ranges
 from captum_vit.atlas.sheets import as_tile, write_sheet
 from captum_vit.atlas.vectors import write_vectors
 from captum_vit.atlas.worker import Advance, Worker
@@ -38,10 +38,11 @@ def render(worker: Worker, piece: RenderPiece, advance: Advance) -> None:
             tiles[place] = as_tile(made.image, pictures.render_size)
             records[place] = _record(piece.units[place], made)
         vectors |= dict(zip(batch, _embedded(worker, list(batch.values())), strict=False))
-    check_folder((worker.folder / piece.sheet).parent)
+    check_folder((worker.folder / piece.last_file).parent)
     places = range(len(addresses))
-    in_order = [tiles[place] for place in places]
-    write_sheet(worker.folder / piece.sheet, in_order, worker.manifest.work.render_columns, pictures.render_quality)
+    for number, (first, last) in enumerate(ranges(len(addresses), pictures.tiles)):
+        some = [tiles[place] for place in places[first : last + 1]]
+        write_sheet(worker.folder / piece.sheet(number), some, pictures.columns, pictures.render_quality)
     if vectors:
         write_vectors(worker.folder / piece.vectors, vectors=np.stack([vectors[place] for place in places]))
     content = {

@@ -88,7 +88,7 @@ def write_neurons(folder: Path, manifest: Manifest, *more: Mapping[str, Mapping[
 
 
 def read_records(folder: Path, piece: RenderPiece) -> list[dict[str, Any]]:
-    """The records of a piece's renders, in the order of their tiles; none if the piece is not done.
+    """The records of a piece's renders, in the order of its units; none if the piece is not done.
 
     Raises
     ------
@@ -123,10 +123,10 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """The rows of a site, by unit."""
     renders = {
-        unit: {**record, "sheet": piece.sheet, "tile": tile, "tiles": piece.amount}
+        unit: {**record, **_where(piece, place, manifest.pictures.tiles)}
         for piece in manifest.render_pieces()
         if piece.site == site.name
-        for tile, (unit, record) in enumerate(zip(piece.units, read_records(folder, piece), strict=False))
+        for place, (unit, record) in enumerate(zip(piece.units, read_records(folder, piece), strict=False))
     }
     for unit in manifest.units(site.name):
         address = f"{site.name}:{unit}"
@@ -159,6 +159,12 @@ def _rows(
                 row["relevant_images"] = [image.index for image in relevant]
                 row["relevances"] = [image.value for image in relevant]
         yield row
+
+
+def _where(piece: RenderPiece, place: int, tiles: int) -> dict[str, Any]:
+    """The sheet and tile of a render, by its place in the piece, and how many tiles that sheet has."""
+    sheet, tile = divmod(place, tiles)
+    return {"sheet": piece.sheet(sheet), "tile": tile, "tiles": min(tiles, piece.amount - sheet * tiles)}
 
 
 def _over(activation: float | None, strongest: float, manifest: Manifest) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from base64 import b64encode
 from typing import Any
 
@@ -18,6 +19,12 @@ def as_script(value: Any) -> str:
     text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     safe = text.replace("<", "\\u003c")
     return f"receive({safe});\n"
+
+
+def packed(value: Any) -> dict[str, str]:
+    """A value that JSON holds, compressed; the page unpacks it."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
+    return {"deflate": b64encode(zlib.compress(text.encode(), 9)).decode()}
 
 
 def base64(array: NDArray[Any]) -> str:

@@ -14,13 +14,13 @@ import numpy as np
 
 from captum_vit.atlas.page import cards, columns
 from captum_vit.atlas.page.records import PageModel
-from captum_vit.atlas.page.scripts import as_script, base64, number
+from captum_vit.atlas.page.scripts import as_script, base64, number, packed
 from captum_vit.errors import AtlasPageError
 from captum_vit.plots import COLORMAP
 from captum_vit.storage.files import check_folder, replacing, shown
 
 # Of the data, not of the atlas: a page that is asked to compare itself with one of another version says so.
-VERSION = 1
+VERSION = 2
 
 # In the order in which they build on one another.
 SCRIPTS = (
@@ -68,7 +68,7 @@ def write_page(out: Path, model: PageModel) -> None:
     _write(data / "neurons.js", as_script(columns.described(model)))
     written = 0
     for count, some in enumerate(_some_at_a_time(model.cards, cards.CARDS_IN_A_FILE)):
-        _write(data / "cards" / f"{count}.js", as_script(cards.described(written, some)))
+        _write(data / "cards" / f"{count}.js", as_script(packed(cards.described(written, some))))
         written += len(some)
     if written != len(model.neurons):
         raise AtlasPageError(f"{written} cards came of {len(model.neurons)} neurons; one each is needed")

@@ -1,7 +1,7 @@
 // An atlas' data. It lies in scripts, as a page from a disk may load those: each calls `receive` with one value.
 "use strict";
 
-const VERSION = 1;
+const VERSION = 2;
 const FILES_OF_CARDS_KEPT = 8;
 const State = { RENDERED: 0, SILENCED: 1, PROBLEM: 2, MISSING: 3 };
 const received = new Map();
@@ -49,6 +49,12 @@ function bytesOf(base64) {
   const bytes = new Uint8Array(text.length);
   for (let place = 0; place < text.length; place += 1) bytes[place] = text.charCodeAt(place);
   return bytes;
+}
+
+/** A value that was written as JSON and compressed. */
+function unpacked({ deflate }) {
+  const bytes = new Blob([bytesOf(deflate)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(bytes).json();
 }
 
 class Store {
@@ -119,7 +125,7 @@ class Store {
   /** What a card shows beyond the columns, and the sheets of its photos. */
   async card(neuron) {
     const number = Math.floor(neuron / this.cardsInAFile);
-    const loading = this.files.get(number) ?? load(`${this.base}site/data/cards/${number}.js`);
+    const loading = this.files.get(number) ?? load(`${this.base}site/data/cards/${number}.js`).then(unpacked);
     this.files.delete(number);
     this.files.set(number, loading);
     loading.catch(() => this.files.delete(number)); // may be there when asked for again
