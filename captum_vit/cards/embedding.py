@@ -40,7 +40,9 @@ def embed(vit: AdaptedModel, pixels: Tensor) -> tuple[Tensor, str] | None:
         model gives nothing that is one vector an image.
     """
     found = pooled(vit, vit.preprocessing.normalize(pixels.to(vit.device, vit.dtype)))
-    return None if found is None else (functional.normalize(found[0].float(), dim=1).cpu(), found[1])
+    if found is None or found[0].shape[1] < 2:  # one number is no direction
+        return None
+    return functional.normalize(found[0].float(), dim=1).cpu(), found[1]
 
 
 def pooled(vit: AdaptedModel, images: Tensor) -> tuple[Tensor, str] | None:
@@ -66,9 +68,7 @@ def pooled(vit: AdaptedModel, images: Tensor) -> tuple[Tensor, str] | None:
         vectors, what = vectors.mean(1), f"mean of {what}"
     elif vectors.ndim == 4:
         vectors, what = vectors.mean((2, 3)), what if vectors.shape[2:] == (1, 1) else f"mean of {what}"
-    if vectors.ndim != 2 or vectors.shape[1] < 2:
-        return None
-    return vectors, what
+    return (vectors, what) if vectors.ndim == 2 else None
 
 
 def at_input_size(vit: AdaptedModel, pixels: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ def run(study: str, asked: Asked, measured: Callable[[AdaptedModel, str], Study]
 
     from captum_vit.plots import save_figure
     from captum_vit.studies.figures import draw_study
-    from captum_vit.studies.keeping import add_to
+    from captum_vit.studies.keeping import add_to, kept_in
 
     picture = asked.out / f"{study}.png"
     whole: Study | None = None
@@ -127,8 +127,12 @@ def run(study: str, asked: Asked, measured: Callable[[AdaptedModel, str], Study]
         for choice in choices:
             console.stderr().print(f"{study} of {escape(choice.full_name)}", soft_wrap=True)
             try:
+                before = kept_in(asked.out, study)
                 with choice.loaded() as vit:
-                    whole = add_to(asked.out, measured(vit, choice.full_name))
+                    one = measured(vit, choice.full_name)
+                whole = add_to(asked.out, one)
+                if before is not None and choice.full_name in before.models and before.of(choice.full_name) == one:
+                    console.stderr().print("It was measured before, with the same settings.")
             except StudyError as error:
                 if len(choices) == 1:
                     raise
