@@ -202,6 +202,19 @@ def test_the_command_writes_a_table_a_picture_and_cards(photos: Path, folder: Pa
     assert f"2 left out: {TOO_FEW}" in result.output
 
 
+def test_the_command_takes_words_with_a_clip_and_says_so_without(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captum_vit.atlas.naming.clip.load_clip", lambda name, device: Colours())
+    for number in range(10):
+        Image.new("RGB", (20, 20), [(250 - number, 20, 20), (20, number, 250)][number % 2]).save(f"{number}.png")
+    asked = ["study", "concepts", "deit_micro", "--images", ".", "--out", "out", "--permutations", "9"]
+    words = ["--concept", "blood", "--concept", "the sea"]
+    result = CliRunner().invoke(cli.app, [*asked, *words, "--clip", "open_clip:mine/here"])
+    assert result.exit_code == 0, result.output
+    written = json.loads(Path("out/concepts.json").read_text())
+    assert written["models"]["deit_micro"]["concepts"] == {"blood": 5, "the sea": 5}
+    assert CliRunner().invoke(cli.app, [*asked, "--clip", "open_clip:mine/here"]).exit_code == 2
+
+
 def test_the_picture_names_concepts_and_models(planted: AdaptedModel, photos: Path) -> None:
     figure = draw_study(concepts(planted, photos, name="planted", permutations=9, progress=False))
     assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == {"sunset", "street", "forest"}
