@@ -309,6 +309,12 @@ def test_another_format_is_refused(photos, copied, change, words):
             use(copied)
 
 
+def test_sites_of_another_kind_are_refused_as_their_photos_are_not_ranked(photos, copied):
+    words = "has sites of the kind feed_forward, for which its photos are ranked; ask for blocks.1.query in another folder"
+    with pytest.raises(AtlasError, match=words):
+        make(copied, [photos], neurons=["blocks.1:0", "blocks.1.query:0"])
+
+
 def test_a_folder_of_something_else_is_left_alone(photos, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(AtlasError, match=r"is no atlas: it has no manifest.json"):

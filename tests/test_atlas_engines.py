@@ -21,7 +21,7 @@ from captum_vit.atlas.pieces import RenderPiece
 from captum_vit.errors import AtlasError
 from captum_vit.models import default_photos
 
-NEURONS = ["blocks.1:0-3", "blocks.4:304-307"]
+NEURONS = ["blocks.1:0-3", "blocks.4.value:4-7"]
 
 
 def contents(folder):
@@ -159,7 +159,7 @@ def test_every_piece_is_settled_once_and_its_amount_is_told():
 
 
 def factory():
-    return captum_vit.load_model("deit_micro")
+    return captum_vit.load_model("deit_micro", sites=("feed_forward", "attention"))
 
 
 def test_a_function_that_makes_the_model_is_as_good_as_its_name(tmp_path, photos, expected):

@@ -24,7 +24,7 @@ from captum_vit.atlas.ranking import merge
 from captum_vit.atlas.reader import Atlas, open_atlas
 from captum_vit.atlas.reading import PhotoReader
 from captum_vit.atlas.settings import AtlasSettings, propose
-from captum_vit.atlas.source import MadeModel, NamedModel, as_source
+from captum_vit.atlas.source import MadeModel, NamedModel, as_source, with_kinds
 from captum_vit.atlas.table import write_neurons
 from captum_vit.atlas.tables import arrow
 from captum_vit.atlas.worker import Job
@@ -98,7 +98,8 @@ def make_atlas(
         Where to make it.
     model
         A model's name, as :func:`captum_vit.load_model` takes it, or a function of a module, which gives an adapted
-        model.
+        model. A named one has sites of the kinds that ``neurons`` name (``"blocks.5.query:all"``), or that the folder's
+        atlas is of; ``NamedModel(name, kinds=("attention",))`` of :mod:`captum_vit.atlas.source` says them.
     images
         Folders, archives (``.tar``), lists (``.txt``) and image files; crops of the photos that come with the package
         when not given. An atlas that goes on needs them again, from wherever they are now.
@@ -168,8 +169,9 @@ def undertake(
 ) -> Undertaking:
     """What :func:`make_atlas` would do: checked, and nothing written. Parameters and errors are those."""
     arrow()
-    folder, source = Path(folder), as_source(model)
+    folder = Path(folder)
     found = Manifest.load(folder) if folder.is_dir() and any(folder.iterdir()) else None
+    source = with_kinds(as_source(model), None if found is None else found.kinds, neurons)
     listed = ImageList.of(images)
     place = find_device(device)
     vit = source()

@@ -24,6 +24,7 @@ from captum_vit.errors import AddressError, AtlasError
 from captum_vit.optvis.plan import PlanSettings
 from captum_vit.probes.address import Address
 from captum_vit.probes.grid import Size
+from captum_vit.probes.kinds import kinds_of
 from captum_vit.storage.files import replacing
 
 FILE = "manifest.json"
@@ -41,6 +42,8 @@ class SiteEntry:
     ----------
     name
         As the model calls it, ``"blocks.5"``.
+    kind
+        What its channels are, one of :data:`captum_vit.probes.kinds.KINDS`.
     units
         How many it has.
     grid
@@ -50,6 +53,7 @@ class SiteEntry:
     """
 
     name: str
+    kind: str
     units: int
     grid: Size
     extent: tuple[float, float, float, float]
@@ -210,7 +214,7 @@ class Manifest:
         return cls(
             model=content["model"],
             sites=tuple(
-                SiteEntry(site["name"], site["units"], _pair(site["grid"]), tuple(site["extent"]))
+                SiteEntry(site["name"], site["kind"], site["units"], _pair(site["grid"]), tuple(site["extent"]))
                 for site in content["sites"]
             ),
             images=Images(**content["images"]),
@@ -236,6 +240,11 @@ class Manifest:
     def said(self) -> PlanSettings:
         """:attr:`plan`, as :meth:`captum_vit.optvis.plan.RenderPlan.of` takes it."""
         return cast(PlanSettings, dict(self.plan))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Which kinds of sites there are."""
+        return kinds_of({site.kind for site in self.sites})
 
     # --- the neurons
 
