@@ -33,7 +33,9 @@ class TimmModels(ModelSource):
         architecture, _, tag = name.partition(".")
         if not timm.is_model(architecture):
             known = [*available(), *timm.list_models()]
-            close = difflib.get_close_matches(architecture, known, n=3, cutoff=0.5)
+            # The beginning of a name before words that are spelled like it: deit_small is deit_small_patch16_224.
+            begun = sorted((each for each in known if each.startswith(f"{architecture}_")), key=len)
+            close = begun[:3] or difflib.get_close_matches(architecture, known, n=3, cutoff=0.5)
             advice = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() lists timm's"
             raise ModelNameError(f'no model "{name}" among timm\'s and the embedded ones; {advice}')
         tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]

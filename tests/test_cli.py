@@ -60,7 +60,7 @@ def test_without_a_model_the_card_is_of_the_embedded_one_and_named_after_the_neu
     result = run("card", "--steps", "2")
     assert result.exit_code == 0, result.output
     (written,) = folder.iterdir()
-    assert written.name == f"deit_micro-{cli.DEFAULT_NEURON.replace(':', '-')}.png"
+    assert written.name == f"deit_micro-{cli.DEFAULT_NEURON.replace(':', '-')}-steady.png"
     assert written.name in result.stdout
     assert "2 steps" in result.stdout
     assert a_card(written)
@@ -139,9 +139,9 @@ def test_renders_of_another_size_and_number_format_are_kept_apart(command, folde
 def test_several_neurons_go_on_a_page(folder):
     result = run("card", "deit_micro", "blocks.4:random:2", "blocks.3:0-1", "--steps", 1)
     assert result.exit_code == 0, result.output
-    assert [file.name for file in folder.iterdir()] == ["deit_micro-cards.html"]
+    assert [file.name for file in folder.iterdir()] == ["deit_micro-steady-cards.html"]
     assert "4 neurons of deit_micro" in result.stdout
-    page = (folder / "deit_micro-cards.html").read_text(encoding="utf-8")
+    page = (folder / "deit_micro-steady-cards.html").read_text(encoding="utf-8")
     assert re.findall(r'data-address="(.*?)"', page)[2:] == ["blocks.3:0", "blocks.3:1"]
     assert page.count("<article") == 4
 

@@ -125,7 +125,7 @@ def test_a_file_that_is_no_photo_is_skipped_and_reported(command, tmp_path):
         "model": (["deit_mikro", NEURON, CAT], "did you mean deit_micro"),
         "site": (["deit_micro", "blocks.9:1", CAT], "blocks.9"),
         "unit": (["deit_micro", "blocks.4:512", CAT], "512"),
-        "address": (["deit_micro", "blocks.4", CAT], "is not an address"),
+        "address": (["deit_micro", "blocks.4", CAT], "chooses no neuron"),
         "photo": (["deit_micro", NEURON, "nowhere.jpg"], "nowhere.jpg does not exist"),
         "device": (["deit_micro", NEURON, CAT, "--device", "nope"], 'no device "nope"'),
     }.values(),

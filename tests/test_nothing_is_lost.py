@@ -242,7 +242,7 @@ def test_one_seed_and_another_of_a_method_that_draws_share_no_file(folder):
 
 def test_a_file_that_a_person_put_there_stays(folder):
     (folder / "maps").mkdir()
-    for name in ("cat-blocks.4-42.npy", "deit_micro-blocks.4-42.png"):
+    for name in ("cat-blocks.4-42.npy", "deit_micro-blocks.4-42-steady.png"):
         (folder / "maps" / name).write_bytes(b"mine")
     run(*MAP, "--out", "maps")
     assert (folder / "maps" / "cat-blocks.4-42.npy").read_bytes() == b"mine"
@@ -279,7 +279,7 @@ def test_pages_that_nobody_named_are_not_written_over_others(folder, photos):
     asked = ("card", "deit_micro", "blocks.4:0-1", "--images", photos, "--steps", 1, "-k", 1)
     run(*asked)
     (page,) = contents(folder)
-    assert page.name == "deit_micro-cards.html"
+    assert page.name == "deit_micro-steady-cards.html"
     run(*asked)
     assert list(contents(folder)) == [page]
     run(*asked, "--seed", 1)

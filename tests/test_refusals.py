@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -100,12 +101,13 @@ def test_where_plugins_are_installed_any_recipe_and_any_scheme_may_be_theirs(mon
     # An entry point without a distribution is nobody's own.
     monkeypatch.setattr(words, "entry_points", lambda group: [EntryPoint("strange", "strange:recipes", group)])
     assert words.recipe("cake") == "cake"
-    assert words.model("cake:lemon") == "cake:lemon"
+    context = SimpleNamespace(command_path="captum-vit sites")
+    assert words.model(context, "cake:lemon") == "cake:lemon"
     monkeypatch.undo()
     with pytest.raises(RecipeError):
         words.recipe("cake")
     with pytest.raises(ModelNameError):
-        words.model("cake:lemon")
+        words.model(context, "cake:lemon")
 
 
 def test_a_name_that_no_plugin_knows_either_is_one_line(folder, monkeypatch):

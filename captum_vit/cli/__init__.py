@@ -10,6 +10,7 @@ from captum_vit.cli.atlas import atlas
 from captum_vit.cli.attribute import attribute
 from captum_vit.cli.card import card
 from captum_vit.cli.console import Commands
+from captum_vit.cli.doctor import doctor
 from captum_vit.cli.draft import draft
 from captum_vit.cli.gallery import gallery
 from captum_vit.cli.listing import adapters, sites
@@ -24,7 +25,6 @@ __all__ = ["DEFAULT_MODEL", "DEFAULT_NEURON", "app", "main"]
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -58,14 +58,15 @@ def common(
 for command, example in (
     (card, "captum-vit card deit_small_patch16_224 blocks.8:42 --images photos/ --out neuron.png"),
     (gallery, "captum-vit gallery swin_micro --images photos/ --out gallery.png"),
-    (render, "captum-vit render deit_small_patch16_224 blocks.0:0-15 blocks.8:random:16 --out renders/"),
-    (patch_map, "captum-vit patch-map deit_micro blocks.4:307 photos/ --out maps/"),
-    (attribute, "captum-vit attribute deit_micro blocks.4:307 cat.jpg --method occlusion --out maps/"),
-    (top_images, "captum-vit top-images deit_small_patch16_224 --images photos/ -k 10 --out top.safetensors"),
-    (atlas, "captum-vit atlas deit_small_patch16_224 --images photos/ --sites blocks.8 --out atlas/"),
+    (render, "captum-vit render deit_small_patch16_224 blocks.0:0-15 blocks.8:random:16"),
+    (patch_map, "captum-vit patch-map deit_micro blocks.4:307 --images photos/"),
+    (attribute, "captum-vit attribute deit_micro blocks.4:307 --images cat.jpg --method occlusion"),
+    (top_images, "captum-vit top-images deit_small_patch16_224 --images photos/ -k 10"),
+    (atlas, "captum-vit atlas deit_small_patch16_224 blocks.8:all --images photos/"),
     (sites, "captum-vit sites swin_tiny_patch4_window7_224"),
     (adapters, "captum-vit adapters"),
     (draft, "captum-vit draft tnt_s_patch16_224 --out captum_vit_tnt.py"),
+    (doctor, "captum-vit doctor"),
 ):
     app.command(epilog=f"Example:  [cyan]{example}[/]")(command)
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from captum_vit.cli import console, words
+from captum_vit.cli import completion, console, words
+from captum_vit.cli.folders import OWN_PHOTOS, images_option
 from captum_vit.cli.model import DEFAULT_MODEL, Checkpoint, Device, Model, ModelChoice, RandomWeights
+from captum_vit.cli.neurons import Sites, find_neurons, neurons_argument
 from captum_vit.cli.plan import Dtype
 from captum_vit.errors import CaptumViTError
 from captum_vit.probes.devices import AUTO
@@ -30,23 +32,15 @@ def _named_recipe(name: str | None) -> str | None:
 
 def atlas(
     model: Model = DEFAULT_MODEL,
-    images: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DIR|FILE.txt|FILE.tar",
-            help="Folder of images (searched with its subfolders), text file with one path a line, or archive; may be "
-            "repeated. Crops of the photos that come with the package when not given.",
-        ),
-    ] = None,
+    neurons: Annotated[list[str] | None, neurons_argument("all of the model when none is named")] = None,
+    images: Annotated[list[Path] | None, images_option(OWN_PHOTOS, more=", or an archive (.tar)")] = None,
+    k: Annotated[int | None, typer.Option("-k", "--top-k", min=1, help=f"Photos of each neuron; {HERE}10.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder to write to, or to go on with; MODEL-atlas here when not given."),
+        typer.Option(metavar="PATH", help="Folder to write to, or to go on with; MODEL-atlas here when not given."),
     ] = None,
-    sites: Annotated[
-        list[str] | None, typer.Option(metavar="SITE", help="Site whose neurons are wanted; may be repeated. All else.")
-    ] = None,
-    units: Annotated[str, typer.Option(metavar="UNITS", help="Of each site: all, a range 0-63, or random:16.")] = "all",
-    k: Annotated[int | None, typer.Option("-k", min=1, help=f"Photos of each neuron; {HERE}10.")] = None,
+    sites: Sites = None,
+    units: Annotated[str, typer.Option("--units", hidden=True)] = "all",
     reduction: Annotated[
         str | None, typer.Option(callback=words.reduction, help=f"Of activations over the patches; {HERE}mean.")
     ] = None,
@@ -56,7 +50,11 @@ def atlas(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(callback=_named_recipe, help=f"How to optimize images; {HERE}{words.DEFAULT_RECIPE}."),
+        typer.Option(
+            callback=_named_recipe,
+            autocompletion=completion.recipes,
+            help=f"How to optimize images; {HERE}{words.DEFAULT_RECIPE}.",
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help=f"Steps of the optimization; {HERE}the recipe's.")] = None,
     size: Annotated[
@@ -116,8 +114,8 @@ def atlas(
         **{"dtype": dtype, "seed": seed, "batch_size": batch_size},
     }
     settings: AtlasSettings = {name: value for name, value in said.items() if value is not None}  # type: ignore[assignment]
-    with choice.sketch() as sketch:
-        neurons = [f"{name}:{units}" for name in sites or [site.name for site in sketch.sites]]
+    asked = [*(neurons or ()), *(f"{site}:{units}" for site in sites or ())] or [f"all:{units}"]
+    find_neurons(choice, asked)  # wrong ones are told before any weights are fetched
     naming = name_with(clip, word_list, 0.99, str(choice.place.device))
 
     with console.stderr().status(f"Loading {escape(model)} ..."):
@@ -125,7 +123,7 @@ def atlas(
             folder,
             NamedModel(model, checkpoint, random_weights, choice.seed),
             images,
-            neurons=neurons,
+            neurons=asked,
             device=device,
             settings=settings,
         )
@@ -163,6 +161,7 @@ def _engine(choice: ModelChoice, workers: int | None, ray: str | None, gpus: flo
 def _tell(undertaking: Undertaking, engine: Engine) -> None:
     """Print what is left to do, and how long that will take."""
     from captum_vit.atlas.estimate import estimate
+    from captum_vit.progress import duration
 
     if not undertaking.missing:
         return
@@ -172,17 +171,10 @@ def _tell(undertaking: Undertaking, engine: Engine) -> None:
     out.print(f"[bold]{told.neurons:,} neurons[/] to render, in {told.passes:,} passes of an image", soft_wrap=True)
     out.print(f"  {told.images:,} images to rank, up to {told.photos:,} photos to map", soft_wrap=True)
     shares = [("ranking", told.ranking_seconds), ("photos", told.photo_seconds), ("renders", told.render_seconds)]
-    split = ", ".join(f"{name} {_duration(seconds / told.workers)}" for name, seconds in shares)
+    split = ", ".join(f"{name} {duration(seconds / told.workers)}" for name, seconds in shares)
     by = "1 worker" if told.workers == 1 else f"{told.workers} workers"
-    out.print(f"  about {_duration(told.seconds)} with {by} ({split})", soft_wrap=True)
+    out.print(f"  about {duration(told.seconds)} with {by} ({split})", soft_wrap=True)
     out.print(f"  about {told.gigabytes:.2g} GB in {escape(shown(undertaking.folder))}", soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in the unit that fits."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _report(made: Atlas, choice: ModelChoice) -> None:

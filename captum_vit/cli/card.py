@@ -10,7 +10,6 @@ from rich.markup import escape
 
 from captum_vit.cli import console, words
 from captum_vit.cli.cards import (
-    Images,
     KeptRenders,
     Top,
     default_output,
@@ -20,25 +19,17 @@ from captum_vit.cli.cards import (
     report_many,
     warn_of,
 )
-from captum_vit.cli.model import (
-    DEFAULT_MODEL,
-    DEFAULT_NEURON,
-    Checkpoint,
-    Device,
-    Model,
-    ModelChoice,
-    RandomWeights,
-    Seed,
-    find_neurons,
-)
+from captum_vit.cli.folders import Images, TopK
+from captum_vit.cli.model import DEFAULT_MODEL, Checkpoint, Device, Model, ModelChoice, RandomWeights, Seed
+from captum_vit.cli.neurons import Neurons, find_neurons
 from captum_vit.cli.plan import Dtype, PlanChoice, RecipeName, Size, Steps
-from captum_vit.errors import AddressError, OutputError
+from captum_vit.errors import OutputError
 from captum_vit.probes.devices import AUTO
 from captum_vit.storage.files import PAGES, PICTURES, check_output, shown
+from captum_vit.storage.marks import file_name
 
 if TYPE_CHECKING:
     from captum_vit.cards.card import Card
-    from captum_vit.probes.adapted import AdaptedModel
 
 # More cards than these make a picture that few programs open.
 MOST_IN_A_PICTURE = 16
@@ -46,25 +37,17 @@ MOST_IN_A_PICTURE = 16
 
 def card(
     model: Model = DEFAULT_MODEL,
-    neurons: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SITE:UNIT...",
-            help="The neuron, such as blocks.8:42; or several, also as SITE:0-63, SITE:all or SITE:random:16. "
-            f"{DEFAULT_NEURON} where the model is {DEFAULT_MODEL} and none is named.",
-            show_default=False,
-        ),
-    ] = None,
+    neurons: Neurons = None,
     images: Images = None,
     top: Top = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Photos on a card.")] = 4,
+    k: TopK = 4,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
+            metavar="PATH",
             callback=words.output(*PICTURES, *PAGES),
-            help="Picture (.png, .pdf, .svg ...) or page (.html) to write. When not given, MODEL-SITE-UNIT.png here "
-            "for one neuron, MODEL-cards.html for several.",
+            help="Picture (.png, .pdf, .svg ...) or page (.html) to write; MODEL-SITE-UNIT-RECIPE.png here when not "
+            "given, and for several neurons MODEL-RECIPE-cards.html.",
         ),
     ] = None,
     renders: KeptRenders = None,
@@ -90,10 +73,13 @@ def card(
     choice = ModelChoice(model, checkpoint, random_weights, seed, device).naming(neurons)
     how = PlanChoice(recipe, steps, size, dtype).checked()
     photos = find_photos(images, top)
-    addresses = find_neurons(choice, neurons, lambda sketch: [_default_neuron(model, sketch)])
+    addresses = find_neurons(choice, neurons)
     mark = mark_of_question("card", choice, how, addresses, images, top, k)
     if out is None:
-        stem, suffix = (addresses[0].file_name, ".png") if len(addresses) == 1 else ("cards", PAGES[0])
+        made = file_name(recipe)
+        stem, suffix = (
+            (f"{addresses[0].file_name}-{made}", ".png") if len(addresses) == 1 else (f"{made}-cards", PAGES[0])
+        )
         out = default_output(f"{choice.file_name}-{stem}", suffix, mark)
         check_output(out, PICTURES + PAGES)
     is_page = out.suffix.lower() in PAGES
@@ -112,17 +98,6 @@ def card(
         _report_one(cards[0], out)
     else:
         report_many(cards, "cards", out)
-
-
-def _default_neuron(model: str, vit: AdaptedModel) -> str:
-    """The neuron to draw where none was named; a good one is known of the embedded model only."""
-    if model == DEFAULT_MODEL:
-        return DEFAULT_NEURON
-    names = [site.name for site in vit.sites]
-    raise AddressError(
-        f"name a neuron of {model}, such as {names[len(names) * 2 // 3]}:42; "
-        f"`captum-vit sites {model}` lists its {len(names)} sites, {names[0]} … {names[-1]}"
-    )
 
 
 def _report_one(card: Card, path: Path) -> None:

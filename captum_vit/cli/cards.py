@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from captum_vit.cli import console
+from captum_vit.cli.folders import find_images, foretell_ranking
 from captum_vit.cli.model import ModelChoice
 from captum_vit.cli.plan import PlanChoice
 from captum_vit.storage.files import shown
@@ -21,21 +22,13 @@ if TYPE_CHECKING:
     from captum_vit.probes.address import Address
     from captum_vit.ranking.result import TopImages
 
-Images = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="PATH",
-        help="Folder of photos (searched with its subfolders) or one photo; may be repeated. "
-        "Parts of the photos that come with the package when not given.",
-    ),
-]
 Top = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Saved result of `captum-vit top-images`, instead of --images.")
+    Path | None, typer.Option(metavar="PATH", help="Saved result of `captum-vit top-images`, instead of --images.")
 ]
 KeptRenders = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR",
+        metavar="PATH",
         help="Folder of renders, as `captum-vit render` writes: those with the same settings are taken, the others "
         "are put there, so that an interrupted run goes on where it stopped.",
     ),
@@ -50,7 +43,6 @@ def find_photos(images: Sequence[Path] | None, top: Path | None) -> TopImages | 
     CaptumViTError
         A ranking and photos are given, or there is none where they should be.
     """
-    from captum_vit.cli.folders import find_images
     from captum_vit.errors import CaptumViTError
     from captum_vit.models import default_crops
     from captum_vit.ranking.result import TopImages
@@ -100,14 +92,18 @@ def make_cards(
     from captum_vit.cards.photos import most_activating
     from captum_vit.optvis.folder import render_into
     from captum_vit.optvis.rendering import render
+    from captum_vit.ranking.result import TopImages
     from captum_vit.storage.files import check_folder
 
     if renders:
         check_folder(renders)
     with choice.loaded() as vit:
+        if not isinstance(photos, TopImages):
+            foretell_ranking(vit, photos, list({address.site for address in addresses}))
         ranking = rank_photos(vit, addresses, photos, k=k)
         best = most_activating(vit, addresses, ranking, k=k)
         plan = how.plan(choice, vit)
+        how.foretell(vit, addresses, plan, renders)
         if renders:
             with console.keeping(f"the optimized images that were finished are in {renders}"):
                 made = render_into(renders, vit, addresses, plan)

@@ -12,8 +12,8 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from typer.core import TyperGroup
 
+from captum_vit.cli.usage import Group, UsageError, told
 from captum_vit.errors import CaptumViTError, PluginWarning, PreprocessingWarning, StalePartialWarning
 from captum_vit.storage.files import shown
 
@@ -27,7 +27,7 @@ IN_PLAIN_LETTERS = {
 FAILURE, INTERRUPTED = 2, 130
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """The commands; what goes wrong in one of them ends it with one line on standard error."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -35,7 +35,12 @@ class Commands(TyperGroup):
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="captum-vit.plain")
-        return super().main(*args, **kwargs)
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except UsageError as error:
+            # A group without a command has shown its help.
+            code = FAILURE if type(error).__name__ == "NoArgsIsHelpError" else failed(told(error)).exit_code
+        sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -45,6 +50,8 @@ class Commands(TyperGroup):
                 return super().invoke(ctx)
         except CaptumViTError as error:
             raise failed(str(error)) from error
+        except BrokenPipeError:
+            raise  # whoever reads the output has seen enough
         except OSError as error:
             raise failed(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
         except KeyboardInterrupt as error:

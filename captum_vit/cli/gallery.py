@@ -9,7 +9,6 @@ import typer
 
 from captum_vit.cli import words
 from captum_vit.cli.cards import (
-    Images,
     KeptRenders,
     Top,
     default_output,
@@ -19,20 +18,14 @@ from captum_vit.cli.cards import (
     report_many,
     warn_of,
 )
-from captum_vit.cli.model import (
-    DEFAULT_MODEL,
-    Checkpoint,
-    Device,
-    Model,
-    ModelChoice,
-    RandomWeights,
-    Seed,
-    find_neurons,
-)
+from captum_vit.cli.folders import Images, TopK
+from captum_vit.cli.model import DEFAULT_MODEL, Checkpoint, Device, Model, ModelChoice, RandomWeights, Seed
+from captum_vit.cli.neurons import find_neurons, neurons_argument
 from captum_vit.cli.plan import Dtype, PlanChoice, RecipeName, Size, Steps
 from captum_vit.errors import OutputError
 from captum_vit.probes.devices import AUTO
 from captum_vit.storage.files import PICTURES, check_output
+from captum_vit.storage.marks import file_name
 
 if TYPE_CHECKING:
     from captum_vit.probes.adapted import AdaptedModel
@@ -45,22 +38,17 @@ def gallery(
     model: Model = DEFAULT_MODEL,
     neurons: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="SITE:UNIT...",
-            help="Neurons as SITE:UNIT, SITE:0-63, SITE:all or SITE:random:16. Three at random of the first site, one "
-            "half-way and the last when none are named.",
-            show_default=False,
-        ),
+        neurons_argument("three at random of the first site, one half-way and the last when none is named"),
     ] = None,
     images: Images = None,
     top: Top = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Photos of each neuron.")] = 2,
+    k: TopK = 2,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
+            metavar="PATH",
             callback=words.output(*PICTURES),
-            help="Picture (.png, .pdf, .svg ...); MODEL-gallery.png here when not given.",
+            help="Picture (.png, .pdf, .svg ...) to write; MODEL-RECIPE-gallery.png here when not given.",
         ),
     ] = None,
     renders: KeptRenders = None,
@@ -87,7 +75,7 @@ def gallery(
     addresses = find_neurons(choice, neurons, _through_depth)
     mark = mark_of_question("gallery", choice, how, addresses, images, top, k)
     if out is None:
-        out = default_output(f"{choice.file_name}-gallery", ".png", mark)
+        out = default_output(f"{choice.file_name}-{file_name(recipe)}-gallery", ".png", mark)
         check_output(out, PICTURES)
     if len(addresses) > MOST_IN_A_PICTURE:
         raise OutputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from captum_vit.cli import words
+from captum_vit.cli import completion, words
 from captum_vit.cli.console import stderr
 from captum_vit.errors import PreprocessingWarning
 from captum_vit.loading.names import canonical
@@ -25,13 +25,13 @@ from captum_vit.storage.marks import file_name
 # Whatever takes seconds to import (torch, timm, Lucent, matplotlib) is imported in the function that needs it.
 if TYPE_CHECKING:
     from captum_vit.probes.adapted import AdaptedModel
-    from captum_vit.probes.address import Address
 
 Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
         callback=words.model,
+        autocompletion=completion.models,
         help="A timm model, or an embedded one; of other libraries transformers:facebook/dinov2-small (or a folder), "
         "torchvision:vit_b_16, open_clip:ViT-B-32/laion2b_s34b_b79k.",
     ),
@@ -46,6 +46,7 @@ Device = Annotated[
     str,
     typer.Option(
         callback=words.device,
+        autocompletion=completion.devices,
         help="Where to compute: auto, which is an accelerator if there is one, cpu, cuda, cuda:1, mps ...",
     ),
 ]
@@ -117,22 +118,6 @@ class ModelChoice:
         stderr().print(f"Computing on {escape(self.place.words)}.", soft_wrap=True)
         with adapted(loaded, self.kinds) as vit, use_threads(1 if self.name in available() else None):
             yield vit
-
-
-def find_neurons(
-    choice: ModelChoice, neurons: Sequence[str] | None, default: Callable[[AdaptedModel], Sequence[str]] | None = None
-) -> list[Address]:
-    """Addresses of the chosen neurons, before any weights are fetched; those of ``default`` where none are chosen.
-
-    Raises
-    ------
-    AddressError
-        A choice is malformed, or the model has no such site or unit.
-    """
-    from captum_vit.probes.selection import select_neurons
-
-    with choice.sketch() as sketch:
-        return select_neurons(sketch, neurons or (default(sketch) if default else ()), choice.seed)
 
 
 @contextmanager

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from captum_vit.cli import words
+from captum_vit.cli import completion, words
 
 if TYPE_CHECKING:
     from captum_vit.cli.model import ModelChoice
     from captum_vit.optvis.plan import RenderPlan
     from captum_vit.probes.adapted import AdaptedModel
+    from captum_vit.probes.address import Address
+
+# A calibration takes a few steps of two batches: where the whole is not many times that, it is soon done.
+_STEPS_WORTH_TELLING = 100
 
 RecipeName = Annotated[
     str,
     typer.Option(
-        callback=words.recipe, help="How to optimize: steady, fourier, lucent, maco, or the paper's ghiasi2022."
+        callback=words.recipe,
+        autocompletion=completion.recipes,
+        help="How to optimize: steady, fourier, lucent, maco, or the paper's ghiasi2022.",
     ),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Steps of the optimization; the recipe's own when not given.")]
@@ -38,6 +45,7 @@ Dtype = Annotated[
     str | None,
     typer.Option(
         callback=words.dtype,
+        autocompletion=completion.dtypes,
         help=f"Numbers to optimize in: {', '.join(words.DTYPES[:-1])} or {words.DTYPES[-1]}; the model's own when not "
         "given.",
     ),
@@ -91,3 +99,15 @@ class PlanChoice:
             start=self.start,
             origin=choice.origin,
         )
+
+    def foretell(
+        self, vit: AdaptedModel, neurons: Sequence[Address], plan: RenderPlan, folder: Path | None, batch_size: int = 8
+    ) -> None:
+        """Say how long renders will take, if that is more than a minute; those in a folder are there already."""
+        from captum_vit.optvis.folder import saved
+        from captum_vit.optvis.timing import seconds_to_render
+        from captum_vit.progress import foretell
+
+        left = [neuron for neuron in neurons if folder is None or not saved(folder, neuron, plan)]
+        if plan.steps * -(-len(left) // batch_size) >= _STEPS_WORTH_TELLING:
+            foretell(f"{len(left)} neurons to render", seconds_to_render(vit, left, plan, batch_size))

@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from captum_vit.cli import console, words
-from captum_vit.cli.model import Checkpoint, Device, Model, ModelChoice, RandomWeights, Seed
+from captum_vit.cli import completion, console, words
+from captum_vit.cli.folders import Images, TopK, find_images, foretell_ranking
+from captum_vit.cli.model import DEFAULT_MODEL, Checkpoint, Device, Model, ModelChoice, RandomWeights, Seed
+from captum_vit.cli.neurons import Sites, find_neurons, neurons_argument
 from captum_vit.probes.devices import AUTO
-from captum_vit.storage.files import RANKINGS
+from captum_vit.storage.files import RANKINGS, check_output, shown
+from captum_vit.storage.marks import SUFFIX, checksum
 
 
 def top_images(
-    model: Model,
-    images: Annotated[
-        list[Path],
-        typer.Option(
-            metavar="DIR|FILE.txt",
-            help="Folder of images (searched with its subfolders), or a text file with one path a line, relative to "
-            "its own folder; may be repeated.",
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", callback=words.output(*RANKINGS), help="File to write (.safetensors).")
-    ],
-    k: Annotated[int, typer.Option("-k", min=1, help="Images to keep for each unit.")] = 10,
-    sites: Annotated[
-        list[str] | None, typer.Option(metavar="SITE", help="Site to look at; may be repeated. All when not given.")
+    model: Model = DEFAULT_MODEL,
+    neurons: Annotated[
+        list[str] | None,
+        neurons_argument("all when none is named; sites are ranked whole, which takes no longer"),
     ] = None,
+    images: Images = None,
+    k: TopK = 10,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            callback=words.output(*RANKINGS),
+            help="File to write (.safetensors); MODEL-top-images.safetensors here when not given.",
+        ),
+    ] = None,
+    sites: Sites = None,
     by: Annotated[
         str,
         typer.Option(
             callback=words.measure,
+            autocompletion=completion.measures,
             is_eager=True,  # reductions are those of what is measured
             help="What is ranked by: activation, or relevance: what a neuron contributes to the model's own output, "
             "its top logit (of an embedding its norm), or to relevance:OUTPUT, a number, top, norm or sum.",
@@ -64,26 +68,29 @@ def top_images(
 
     Interrupted and started again with the same arguments, it goes on where it was; FILE.partial holds what is done.
     """
-    from captum_vit.data.images import find_images, read_list
-    from captum_vit.data.search import search_images
+    from captum_vit.models import default_crops
     from captum_vit.ranking.search import top_images as rank
 
     # Everything that can be wrong with the question comes before weights are fetched and images read.
-    choice = ModelChoice(model, checkpoint, random_weights, seed, device).naming(sites)
-    files = [
-        file for place in images for file in (read_list(place) if place.suffix == ".txt" else find_images([place]))
-    ]
-    with choice.sketch() as sketch:
-        for site in sites or ():
-            sketch.site(site)
+    named = [*(neurons or ()), *(f"{site}:all" for site in sites or ())]
+    choice = ModelChoice(model, checkpoint, random_weights, seed, device).naming(named)
+    files = find_images(images) if images else default_crops()
+    if out is None:
+        question = [choice.origin, choice.seed, named, list(map(str, files)), k, by, reduction]
+        out = _default_output(f"{choice.file_name}-top-images", question)
+    asked = find_neurons(choice, named, lambda sketch: ["all:all"])
 
     partial = out.with_name(f"{out.name}.partial")
-    with choice.loaded() as vit:
+    kept = console.keeping(f"what was ranked is in {partial}, and the same command goes on")
+    with kept, choice.loaded() as vit:
+        ranked = list(dict.fromkeys(address.site for address in asked))
+        # A gradient costs twice a forward pass, and needs all of it.
+        foretell_ranking(vit, files, ranked, passes=1 if by == words.MEASURES[0] else 3)
         result = rank(
             vit,
             files,
             k,
-            sites=sites or None,
+            sites=ranked,
             by=by,
             reduction=reduction,
             batch_size=batch_size,
@@ -94,8 +101,6 @@ def top_images(
     result.save(out)
     partial.unlink(missing_ok=True)
 
-    for note in search_images([place for place in images if place.suffix != ".txt"]).notes():
-        console.warn(note)
     console.warn_of_skipped(result.skipped)
     for site, values in result.not_finite.items():
         console.warn(f"{site}: {values} values were NaN or infinite and are not ranked")
@@ -105,4 +110,13 @@ def top_images(
     stdout.print(
         f"  images  {result.images}, the {k} best of each unit by {result.reduction} {result.by} over the patches"
     )
-    stdout.print(f"  file    [green]{escape(str(out))}[/]")
+    stdout.print(f"  file    [green]{escape(shown(out))}[/]")
+
+
+def _default_output(name: str, question: Any) -> Path:
+    """A file for a ranking where none was named: not one that is there, unless it is this question's own."""
+    path = Path(f"{name}{RANKINGS[0]}")
+    if path.exists():
+        path = Path(f"{name}-{checksum(question)[:SUFFIX]}{RANKINGS[0]}")
+    check_output(path, RANKINGS)
+    return path

@@ -5,13 +5,14 @@ Each function here is the callback of an option: it gives the option's value bac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from typer import Context
 
-from captum_vit.errors import PlanError, RankingError, RecipeError, StudyError
+from captum_vit.errors import ModelNameError, PlanError, RankingError, RecipeError, StudyError
 from captum_vit.loading.names import SCHEMES, check_scheme, split
 from captum_vit.probes.devices import check_device
 from captum_vit.probes.hookspecs import GROUP, OWN_DISTRIBUTION
@@ -30,16 +31,28 @@ CLASSIFIERS = ("auto", "own", "probe")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def model(name: str) -> str:
+# What stands behind the colon of a choice of neurons, and seldom behind that of a model's scheme.
+_UNITS = re.compile(r"\d+|\d+-\d+|all|random:\d+")
+
+
+def model(context: Context, name: str) -> str:
     """A model's name with a scheme of the package, or none; with any scheme where plugins are installed."""
     scheme = split(name)[0]
+    if is_choice(name) and scheme not in SCHEMES:
+        raise ModelNameError(f'"{name}" chooses neurons; give the model first: {context.command_path} MODEL {name}')
     check_scheme(name, (*SCHEMES, scheme) if _has_plugins() else SCHEMES)
     return name
 
 
-def models(names: list[str]) -> list[str]:
+def models(context: Context, names: list[str]) -> list[str]:
     """Models' names."""
-    return [model(name) for name in names]
+    return [model(context, name) for name in names]
+
+
+def is_choice(word: str) -> bool:
+    """Whether a word has the form of a choice of neurons: ``SITE:UNIT``, ``SITE:0-63``, ``SITE:all`` ..."""
+    site, _, units = word.strip().partition(":")
+    return bool(site and _UNITS.fullmatch(units))
 
 
 def fill(word: str) -> str:
