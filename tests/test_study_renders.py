@@ -23,7 +23,7 @@ from captum_vit.models import default_photos
 from captum_vit.optvis.rendering import render_batches
 from captum_vit.optvis.results import Render
 from captum_vit.probes.adapted import AdaptedModel
-from captum_vit.studies.attention import Scored, attention
+from captum_vit.studies.attention import Scored, attention, three_blocks
 from captum_vit.studies.control import untrained
 from captum_vit.studies.depth import depth
 from captum_vit.studies.figures import draw_study
@@ -230,6 +230,35 @@ def test_attention_has_each_kind_at_the_first_block_the_one_half_way_and_the_las
     assert [(row["kind"], row["site"], row["depth"]) for row in study.rows] == expected
     assert study.models["deit"]["without"] == []
     assert study.models["deit"]["images"] == len(PHOTOS)
+
+
+@pytest.mark.parametrize(
+    ("model", "queries", "hidden"),
+    [
+        (
+            "twins_micro",
+            ["blocks.0.0.query", "blocks.1.0.query", "blocks.1.3.query"],
+            ["blocks.0.0", "blocks.1.0", "blocks.1.3"],
+        ),
+        (
+            "coat_micro",
+            [
+                "serial_blocks1.0.query",
+                "parallel_blocks.0.factoratt_crpe2.query",
+                "parallel_blocks.1.factoratt_crpe4.query",
+            ],
+            ["serial_blocks1.0", "parallel_blocks.0.mlp2", "parallel_blocks.1.mlp4"],
+        ),
+    ],
+)
+def test_three_sites_of_a_kind_are_its_first_the_one_half_way_and_its_last(
+    model: str, queries: list[str], hidden: list[str]
+) -> None:
+    with captum_vit.adapt(captum_vit.load(model), sites="all") as vit:
+        chosen = three_blocks(vit.sites)
+        assert list(chosen) == ["query", "key", "value", "hidden", "output"]
+        assert [site.name for site in chosen["query"]] == queries
+        assert [site.name for site in chosen["hidden"]] == hidden
 
 
 def test_attention_takes_neurons_that_a_photo_excites_and_counts_renders_above_the_strongest(

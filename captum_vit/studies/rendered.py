@@ -33,6 +33,7 @@ FINER, LARGER = PROGRESSION = ("finer with depth", "larger with depth")
 ALL_SITES = "all"
 # A calibration takes a few steps of two batches: where the whole is not many times that, it is soon done.
 _STEPS_WORTH_TELLING = 100
+_AT_ONCE = 16  # renders, whose structure is measured together
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def settings_of(plan: RenderPlan, said: PlanSettings) -> dict[str, Any]:
         "recipe_sha256": plan.settings["recipe_sha256"],
         "steps": plan.steps,
         "seed": plan.seed,
-        **{name: value if value is None else str(value) for name, value in asked.items()},
+        **{name: value if value is None or isinstance(value, int) else str(value) for name, value in asked.items()},
     }
 
 
@@ -151,11 +152,13 @@ class Measured:
 
 
 def measure_all(renders: Iterable[Render]) -> list[Measured]:
-    """Measure the structure of renders."""
-    measured = []
-    for each in renders:
-        pixels = torch.from_numpy(each.image).permute(2, 0, 1)[None]
-        measured.append(Measured(each, mean_frequency(pixels).item(), correlation_width(pixels).item()))
+    """Measure the structure of renders of one size."""
+    made, measured = list(renders), []
+    for start in range(0, len(made), _AT_ONCE):
+        some = made[start : start + _AT_ONCE]
+        pixels = torch.from_numpy(np.stack([each.image for each in some])).permute(0, 3, 1, 2)
+        sizes = zip(some, mean_frequency(pixels).tolist(), correlation_width(pixels).tolist(), strict=True)
+        measured += [Measured(each, frequency, scale) for each, frequency, scale in sizes]
     return measured
 
 

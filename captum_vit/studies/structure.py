@@ -9,6 +9,8 @@ from captum_vit.studies.spectrum import radius_of_frequencies
 
 # The slowest wave of all, one cycle across the image, is half correlated at 0.242 of it.
 _FARTHEST, _DISTANCES = 0.25, 1024
+# Radii that count as one, in cycles: of a large image there are a hundred thousand different ones.
+_APART = 1 / 16
 
 
 def mean_frequency(images: Tensor) -> Tensor:
@@ -24,8 +26,8 @@ def mean_frequency(images: Tensor) -> Tensor:
     Tensor
         Cycles per shorter side, ``(N,)``; larger is finer. NaN for an image of one colour.
     """
-    radii, power = _power_by_radius(images)
-    return (power * radii).sum(1) / power.sum(1)
+    radius, power = _power(images)
+    return power @ radius / power.sum(1)
 
 
 def correlation_width(images: Tensor) -> Tensor:
@@ -46,7 +48,9 @@ def correlation_width(images: Tensor) -> Tensor:
         The smallest such distance, as a share of the shorter side, ``(N,)``; smaller is finer. NaN for an image of one
         colour.
     """
-    radii, power = _power_by_radius(images)
+    radius, power = _power(images)
+    radii, places = (radius / _APART).round().unique(return_inverse=True)
+    radii, power = radii * _APART, power.new_zeros(len(power), len(radii)).index_add_(1, places, power)
     distances = torch.linspace(0, _FARTHEST, _DISTANCES, dtype=radii.dtype)
     waves = torch.special.bessel_j0(2 * torch.pi * radii[:, None] * distances)
     correlation = power @ waves / power.sum(1, keepdim=True)
@@ -57,17 +61,14 @@ def correlation_width(images: Tensor) -> Tensor:
     return width
 
 
-def _power_by_radius(images: Tensor) -> tuple[Tensor, Tensor]:
-    """The radii ``(R,)`` of all frequencies but the mean, and the power that images have at each, ``(N, R)``.
+def _power(images: Tensor) -> tuple[Tensor, Tensor]:
+    """How far all frequencies are from the mean, ``(F,)``, and the power of images at each, ``(N, F)``.
 
-    The power is that of all channels, so that colours of one brightness count too.
+    The power is that of all channels, so that colours of one brightness count too; at the mean there is none.
     """
     pixels = images.detach().cpu().double()
     pixels = pixels - pixels.mean((-2, -1), keepdim=True)
     # Rounding leaves a little variance in an image of one colour.
     pixels = pixels * (pixels.abs().amax((1, 2, 3), keepdim=True) > 1e-6)
     power = torch.fft.fft2(pixels).abs().square().sum(1).flatten(1)
-    radius = radius_of_frequencies(*images.shape[-2:]).double().flatten()
-    radii, places = radius.unique(return_inverse=True)
-    by_radius = power.new_zeros(len(power), len(radii)).index_add_(1, places, power)
-    return radii[1:], by_radius[:, 1:]
+    return radius_of_frequencies(*images.shape[-2:]).double().flatten(), power

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from captum_vit.cli import console
 from captum_vit.cli.plan import PlanChoice
@@ -40,4 +41,4 @@ def sheet(out: Path, study: str, model: str) -> Path:
 def tell_sheets(out: Path, study: str, models: Iterable[str]) -> None:
     """Print where contact sheets are."""
     for model in models:
-        console.stdout().print(f"  renders [green]{shown(sheet(out, study, model))}[/]")
+        console.stdout().print(f"  renders [green]{escape(shown(sheet(out, study, model)))}[/]")
