@@ -310,7 +310,9 @@ def test_another_format_is_refused(photos, copied, change, words):
 
 
 def test_sites_of_another_kind_are_refused_as_their_photos_are_not_ranked(photos, copied):
-    words = "has sites of the kind feed_forward, for which its photos are ranked; ask for blocks.1.query in another folder"
+    words = (
+        "has sites of the kind feed_forward, for which its photos are ranked; ask for blocks.1.query in another folder"
+    )
     with pytest.raises(AtlasError, match=words):
         make(copied, [photos], neurons=["blocks.1:0", "blocks.1.query:0"])
 

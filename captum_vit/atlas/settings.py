@@ -88,7 +88,9 @@ def propose(
             "mean": list(vit.preprocessing.mean),
             "std": list(vit.preprocessing.std),
         },
-        sites=tuple(SiteEntry(site.name, site.kind, site.units, site.grid(size), _extent(site, size)) for site in vit.sites),
+        sites=tuple(
+            SiteEntry(site.name, site.kind, site.units, site.grid(size), _extent(site, size)) for site in vit.sites
+        ),
         images=Images(len(images.entries), images.sha256, images.labelled),
         k=whole_number("k", settings.get("k", 10 if found is None else found.k)),
         rankings=_rankings(vit, settings, found),
