@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: ``sphinx-build -W docs docs/_build``, with the extra ``docs`` installed."""
+"""How Sphinx builds the site: ``sphinx-build -W docs docs/_build/html``, with the extra ``docs`` installed."""
 
 from __future__ import annotations
 

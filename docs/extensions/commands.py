@@ -14,9 +14,8 @@ def reference() -> str:
     """Every command with its arguments and options in Markdown, from the texts that ``--help`` shows."""
     words = [sys.executable, "-m", "typer", "captum_vit.cli", "utils", "docs", "--name", "captum-vit"]
     written = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    # Examples are coloured by Rich's markup on a console; here they are code. The page has a title of its own.
-    written = re.sub(r"\[cyan\](.*?)\[/\]", r"`\1`", written)
-    return written.partition("\n")[2]
+    # Examples are coloured by Rich's markup on a console; here they are code. The page itself says what comes first.
+    return re.sub(r"\[cyan\](.*?)\[/\]", r"`\1`", written[written.index("\n## ") :])
 
 
 def put_behind_the_page(app: Any, name: str, source: list[str]) -> None:
