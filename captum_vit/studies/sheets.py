@@ -14,7 +14,7 @@ from captum_vit.cards.canvas import FAINT, INK, Canvas, fitting
 from captum_vit.errors import StudyError
 from captum_vit.optvis.keeping import kept
 from captum_vit.probes.address import Address
-from captum_vit.studies.attention import KINDS
+from captum_vit.studies.attention import AGREEMENT, KINDS
 from captum_vit.studies.depth import LEARNED, RANDOM
 from captum_vit.studies.rendered import ALL_SITES, renders_folder
 from captum_vit.studies.study import Row, Study
@@ -61,9 +61,7 @@ def attention_sheet(study: Study, model: str, keep: str | Path) -> Figure:
         cells = []
         for neuron in facts["neurons"]:
             if Address(neuron["neuron"]).site == row["site"]:
-                times = f"{neuron['activation'] / neuron['strongest photo']:.2g}x"
-                agreement = "" if neuron["agreement"] is None else f"  {neuron['agreement']:.2f}"
-                cells.append(_Cell(_image(images, neuron["neuron"]), times + agreement))
+                cells.append(_Cell(_image(images, neuron["neuron"]), _scores(neuron)))
         rows.append((f"{row['kind']}, {row['depth']}\n{row['site']}", [cells]))
     return _drawn(model, "below: activation over the strongest photo's, and agreement", [""], rows)
 
@@ -100,6 +98,14 @@ def _facts(study: Study, model: str) -> dict[str, Any]:
     if model not in study.models:
         raise StudyError(f"no model {model} in the study; it has {', '.join(study.models)}")
     return dict(study.models[model])
+
+
+def _scores(neuron: Mapping[str, Any]) -> str:
+    """Activation of a render over the strongest photo's, and agreement."""
+    if neuron["problem"]:
+        return "means little"
+    times = f"{neuron['activation'] / neuron['strongest photo']:.2g}x"
+    return times if neuron[AGREEMENT] is None else f"{times}  {neuron[AGREEMENT]:.2f}"
 
 
 def _of_sites(study: Study, model: str) -> list[Row]:
