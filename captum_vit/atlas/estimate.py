@@ -89,7 +89,7 @@ def estimate(undertaking: Undertaking, workers: int) -> Estimate:
         photos=photos,
         passes=neurons * manifest.renders["steps"],
         ranking_seconds=images * an_image,
-        photo_seconds=2 * photos * an_image,  # maps and embeddings are a pass each
+        photo_seconds=photos * an_image,
         render_seconds=sum(piece.amount * a_neuron[piece.site] for piece in renders),
         workers=max(1, min(workers, len(missing))),
         gigabytes=_bytes(manifest) / 1e9,

@@ -115,7 +115,7 @@ class Pictures:
 
     render_size: Size
     photo_size: Size
-    render_quality: int = 80
+    render_quality: int = 75
     photo_quality: int = 70
     tiles: int = 16
 

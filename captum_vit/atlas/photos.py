@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from captum_vit.atlas.worker import Advance, Worker
 from captum_vit.cards.agreement import evenly
 from captum_vit.cards.embedding import embed
 from captum_vit.errors import AtlasError
+from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.grid import Size
 from captum_vit.storage.files import check_folder
 
@@ -43,7 +45,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class _Best:
-    """Of the units of a site, those that have some of a piece's images among their best: an entry for each map."""
+    """Of the units of a site, those that have some images among their best: an entry for each map."""
 
     by: str
     site: str
@@ -77,10 +79,17 @@ def show(worker: Worker, piece: PhotoPiece, advance: Advance) -> None:
             images = [read[number] for number in batch.numbers]
             for image, (name, sha256) in zip(images, batch.sources, strict=True):
                 check_unchanged((name, known[image]), (name, sha256))
-            for rows in _maps(worker, best, images, batch.pixels):
-                place = np.searchsorted(used, rows["image"])
-                write({**rows, "sheet": place // pictures.tiles, "tile": place % pictures.tiles})
-            if (embedded := embed(worker.vit, batch.pixels)) is not None:
+            # Maps and embeddings are of one pass.
+            here = _among(best, images)
+            with _taking(worker.vit, here) as taken:
+                embedded = embed(worker.vit, batch.pixels)
+            for number, each in enumerate(here):
+                place = np.searchsorted(used, np.array(images)[each.image])
+                write(
+                    _rows(each, images, taken[number])
+                    | {"sheet": place // pictures.tiles, "tile": place % pictures.tiles}
+                )
+            if embedded is not None:
                 vectors.append(embedded[0].numpy().astype(np.float16))
             for image, pixels in zip(images, batch.pixels.permute(0, 2, 3, 1).numpy(), strict=True):
                 if image in shown:
@@ -109,33 +118,49 @@ def _best(worker: Worker, piece: PhotoPiece) -> Iterator[_Best]:
                 yield _Best(by, site, units[row], rank, ranked[row, rank])
 
 
-@torch.no_grad()
-def _maps(worker: Worker, best: list[_Best], images: list[int], pixels: Tensor) -> Iterator[dict[str, Any]]:
-    """Rows of the table for a batch of images, pixels in [0, 1], ``(B, 3, H, W)``."""
-    if not best:  # images that are embedded only, to tell others from
-        return
-    vit = worker.vit
-    place_of = {image: place for place, image in enumerate(images)}
-    sites = dict.fromkeys(each.site for each in best)
-    with vit.collect(list(sites)) as maps:
-        vit(vit.preprocessing.normalize(pixels.to(vit.device, vit.dtype)))
+def _among(best: list[_Best], images: list[int]) -> list[_Best]:
+    """The entries for some images, which are counted from the first of them."""
+    found = []
     for each in best:
-        here = np.isin(each.image, images).nonzero()[0]
-        if not len(here):
-            continue
-        rows = torch.tensor([place_of[image] for image in each.image[here].tolist()])
-        values = maps[each.site][rows, torch.from_numpy(each.unit[here])].float()
-        low, high, levels = quantized(values.cpu().numpy())
-        yield {
-            "by": [each.by] * len(here),
-            "site": [each.site] * len(here),
-            "unit": each.unit[here],
-            "rank": each.rank[here],
-            "image": each.image[here],
-            "low": low,
-            "high": high,
-            "map": [level.tobytes() for level in levels],
-        }
+        here = np.isin(each.image, images)
+        if here.any():
+            place = np.searchsorted(images, each.image[here])
+            found.append(_Best(each.by, each.site, each.unit[here], each.rank[here], place))
+    return found
+
+
+@contextmanager
+def _taking(vit: AdaptedModel, best: list[_Best]) -> Iterator[dict[int, Tensor]]:
+    """Context in which a pass leaves maps ``(N, rows, columns)`` for each entry of ``best``, by its place there.
+
+    The entries count images by their places in the batch. No other maps are held, as there may be gigabytes of them.
+    """
+    taken: dict[int, Tensor] = {}
+
+    def take(place: int, maps: Tensor) -> None:
+        of_images, of_units = torch.from_numpy(best[place].image), torch.from_numpy(best[place].unit)
+        taken[place] = maps[of_images, of_units].float()
+
+    with ExitStack() as hooks:
+        for place, each in enumerate(best):
+            hook = vit.layer(each.site).register_forward_hook(lambda _, __, maps, place=place: take(place, maps))
+            hooks.callback(hook.remove)
+        yield taken
+
+
+def _rows(each: _Best, images: list[int], maps: Tensor) -> dict[str, Any]:
+    """Columns of the table for maps of a batch's images."""
+    low, high, levels = quantized(maps.cpu().numpy())
+    return {
+        "by": [each.by] * len(maps),
+        "site": [each.site] * len(maps),
+        "unit": each.unit,
+        "rank": each.rank,
+        "image": np.array(images)[each.image],
+        "low": low,
+        "high": high,
+        "map": [level.tobytes() for level in levels],
+    }
 
 
 def quantized(maps: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:

@@ -18,7 +18,7 @@ function photoFigure(store, site, card, photo, rank) {
   const seen = element("div", { class: "picture" }, store.pictures.tile(sheet, photo.tile, store.photoAspect, words));
   const pictures = [seen];
   if (photo.map) {
-    const map = new PatchMap(bytesOf(photo.map), card.grid, site.extent);
+    const map = new PatchMap(levelsOf(photo.map), photo.peak, card.grid, site.extent);
     seen.append(map.box());
     pictures.push(overlay(store, card, photo, map, sheet));
   }
@@ -59,16 +59,19 @@ function setColour(pixels, place, colours, value) {
   pixels.data[4 * place + 3] = 255;
 }
 
-class PatchMap {
-  /** @param extent left, top, right and bottom of the area that the cells tile, as parts of the photo */
-  constructor(values, [rows, columns], extent) {
-    Object.assign(this, { values, rows, columns, extent });
-  }
+/** Values from 0 to 255 of the letters of a map, of which there are 64 from "0" on. */
+function levelsOf(letters) {
+  return Array.from(letters, (letter) => ((letter.charCodeAt(0) - 48) * 255) / 63);
+}
 
-  /** Row and column of the largest value, the first in reading order. */
-  get peak() {
-    const place = this.values.indexOf(this.values.reduce((most, value) => Math.max(most, value), 0));
-    return [Math.floor(place / this.columns), place % this.columns];
+class PatchMap {
+  /**
+   * @param place which of the cells has the largest value, in reading order
+   * @param extent left, top, right and bottom of the area that the cells tile, as parts of the photo
+   */
+  constructor(values, place, [rows, columns], extent) {
+    Object.assign(this, { values, rows, columns, extent });
+    this.peak = [Math.floor(place / columns), place % columns];
   }
 
   /** Colours, interpolated between the centres of the cells. */
