@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,7 @@ def main() -> None:
         begin = time.perf_counter()
         start(Path(folder) / "expected", "").wait()
         seconds = time.perf_counter() - begin
+        print(f"undisturbed: {seconds:.0f} s", flush=True)
         expected = contents(Path(folder) / "expected")
         for kind in arguments.kinds:
             same = 0
@@ -63,6 +66,7 @@ def main() -> None:
                 out = Path(folder) / f"{kind}-{number}"
                 kinds[kind](out, draw, seconds)
                 same += contents(out) == expected
+                shutil.rmtree(out)
             print(f"{kind}: the same bytes in {same} of {arguments.rounds} rounds", flush=True)
 
 
@@ -84,11 +88,17 @@ def begun(out: Path, running: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
+def wait_for(running: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait so long, or until the process has ended."""
+    with suppress(subprocess.TimeoutExpired):
+        running.wait(seconds)
+
+
 def kill_driver(out: Path, draw: random.Random, seconds: float) -> None:
     """Of a driver without workers, or with two, at a moment of its life; then start it again."""
     engine = draw.choice(("", "processes"))
     running = start(out, engine)
-    time.sleep(draw.uniform(0, 1.5 * seconds))
+    wait_for(running, draw.uniform(0, 1.5 * seconds))
     running.kill()
     running.wait()
     start(out, engine).wait()
@@ -98,7 +108,7 @@ def kill_worker(out: Path, draw: random.Random, seconds: float) -> None:
     """Of two, at a moment of the work."""
     running = start(out, "processes")
     begun(out, running)
-    time.sleep(draw.uniform(0, 1.5 * seconds))
+    wait_for(running, draw.uniform(0, 1.5 * seconds))
     kill_one(psutil.Process(running.pid).children(recursive=True), "spawn_main", draw)
     running.wait()
 
@@ -108,7 +118,7 @@ def kill_actor(out: Path, draw: random.Random, seconds: float) -> None:
     cluster = two_nodes()
     running = start(out, cluster.address)
     begun(out, running)
-    time.sleep(draw.uniform(0, 2 * seconds))
+    wait_for(running, draw.uniform(0, 2 * seconds))
     kill_one(psutil.Process().children(recursive=True), "ray::_Actor", draw)
     running.wait()
     cluster.shutdown()
@@ -120,7 +130,7 @@ def remove_node(out: Path, draw: random.Random, seconds: float) -> None:
     node = cluster.add_node(num_cpus=1)
     running = start(out, cluster.address)
     begun(out, running)
-    time.sleep(draw.uniform(0, 2 * seconds))
+    wait_for(running, draw.uniform(0, 2 * seconds))
     cluster.remove_node(node, allow_graceful=False)
     running.wait()
     cluster.shutdown()
