@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 
 class CaptumViTError(Exception):
-    """Base of all errors of this package; the command line prints its message as one line."""
+    """Base of all errors of this package; the command line prints its message as one line.
+
+    Attributes
+    ----------
+    page
+        Short name of the page of the documentation that helps, which is its file's name, or none. A traceback shows it
+        as a note.
+    """
+
+    page: ClassVar[str] = ""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        if self.page:
+            self.__notes__ = [f"The page {self.page} of the documentation has more."]  # as add_note() of Python 3.11
 
 
 class ArgumentError(CaptumViTError, ValueError, TypeError):
@@ -19,6 +35,12 @@ class UnsupportedModelError(CaptumViTError, TypeError):
     """No adapter serves the model, or more than one does, or the model is in a state that cannot be adapted."""
 
 
+class NoAdapterError(UnsupportedModelError):
+    """No adapter serves the model, nor a module in it."""
+
+    page = "write-an-adapter"
+
+
 class AddressError(ArgumentError):
     """A site, unit or patch that the model does not have, or an address that is not ``site:unit``."""
 
@@ -30,17 +52,25 @@ class ChannelsError(CaptumViTError, ValueError):
 class GridError(CaptumViTError, ValueError):
     """The tokens at a site do not form the patch grid that its adapter describes, or an image is too small for one."""
 
+    page = "write-an-adapter"
+
 
 class ImageSizeError(CaptumViTError, ValueError, AssertionError):
     """An image of a size that the model does not take; an AssertionError too, as timm's own is."""
+
+    page = "questions"
 
 
 class LayoutError(CaptumViTError, ValueError):
     """A pattern that does not lead from an activation to a map of batch, units, rows and columns."""
 
+    page = "write-an-adapter"
+
 
 class OrderError(CaptumViTError, AssertionError):
     """The cells of a site look elsewhere than its grid says."""
+
+    page = "write-an-adapter"
 
 
 class RedirectError(CaptumViTError):
@@ -54,17 +84,25 @@ class RecomputationError(CaptumViTError):
 class PluginError(CaptumViTError):
     """Adapters of several distributions claim a model, a named family is not installed, or a plugin is wrong."""
 
+    page = "write-an-adapter"
+
 
 class RankingFileError(CaptumViTError, ValueError):
     """A file that is missing, damaged, or not a ranking."""
+
+    page = "top-images"
 
 
 class RankingError(CaptumViTError, ValueError):
     """Rankings that do not belong together, or settings of a pass that mean nothing."""
 
+    page = "top-images"
+
 
 class DatasetError(CaptumViTError, TypeError):
     """A dataset that does not give images, or a loader whose images cannot be told apart."""
+
+    page = "top-images"
 
 
 class PlotError(CaptumViTError, ValueError):
@@ -74,9 +112,13 @@ class PlotError(CaptumViTError, ValueError):
 class MethodError(ArgumentError):
     """An attribution method that Captum does not have, that cannot explain a neuron, or with a wrong option."""
 
+    page = "captum"
+
 
 class RecipeError(CaptumViTError, ValueError):
     """No recipe has that name, or a recipe is not made of data."""
+
+    page = "render-many-neurons"
 
 
 class PlanError(ArgumentError):
@@ -90,9 +132,13 @@ class DescriptionError(CaptumViTError, TypeError):
 class DeviceError(CaptumViTError, ValueError):
     """A device that this machine does not have, or that does not compute."""
 
+    page = "use-a-gpu"
+
 
 class StaleRankingError(CaptumViTError, ValueError):
     """A ranking of images that is not of this model with these weights, or not of the files as they are now."""
+
+    page = "top-images"
 
 
 class CardError(ArgumentError):
@@ -102,6 +148,8 @@ class CardError(ArgumentError):
 class AtlasError(CaptumViTError, ValueError):
     """A folder that is no atlas, or one of another model, other photos, settings or format, or not finished."""
 
+    page = "make-an-atlas"
+
 
 class AtlasPageError(ArgumentError):
     """Records of an atlas that do not fit together, so that no page can be made of them."""
@@ -109,6 +157,8 @@ class AtlasPageError(ArgumentError):
 
 class NamingError(ArgumentError):
     """A CLIP that cannot be loaded, words that mean nothing, or too few photos to tell chance from."""
+
+    page = "name-neurons"
 
 
 class LabelError(ArgumentError):
@@ -118,9 +168,13 @@ class LabelError(ArgumentError):
 class StudyError(ArgumentError):
     """A study that cannot be made of these models and images, or two that do not belong together."""
 
+    page = "run-studies"
+
 
 class UnknownModelError(CaptumViTError, ValueError):
     """No embedded model has that name."""
+
+    page = "models"
 
 
 class CorruptedWeightsError(CaptumViTError, ValueError):
@@ -130,9 +184,13 @@ class CorruptedWeightsError(CaptumViTError, ValueError):
 class ModelNameError(CaptumViTError, ValueError):
     """No model has that name."""
 
+    page = "use-local-weights"
+
 
 class WeightsError(CaptumViTError, ValueError):
     """The weights that were asked for cannot be had, or are not this model's."""
+
+    page = "use-local-weights"
 
 
 class OutputError(CaptumViTError, OSError):

@@ -49,7 +49,7 @@ class Commands(Group):
                 quiet()
                 return super().invoke(ctx)
         except CaptumViTError as error:
-            raise failed(str(error)) from error
+            raise failed(str(error), error.page) from error
         except BrokenPipeError:
             raise  # whoever reads the output has seen enough
         except OSError as error:
@@ -80,9 +80,10 @@ def quiet() -> None:
     warnings.showwarning = lambda message, *_: warn(str(message))
 
 
-def failed(message: str) -> typer.Exit:
-    """Print an error as one line; gives the exception that ends the command."""
-    stderr().print(f"[bold red]error:[/] {escape(_line(message))}", soft_wrap=True)
+def failed(message: str, page: str = "") -> typer.Exit:
+    """Print an error as one line, with the page of the documentation that helps; gives what ends the command."""
+    more = f" [dim](docs: {page})[/]" if page else ""
+    stderr().print(f"[bold red]error:[/] {escape(_line(message))}{more}", soft_wrap=True)
     return typer.Exit(FAILURE)
 
 

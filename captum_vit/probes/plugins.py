@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pluggy
 from torch import nn
 
-from captum_vit.errors import PluginError, PluginWarning, UnsupportedModelError
+from captum_vit.errors import NoAdapterError, PluginError, PluginWarning, UnsupportedModelError
 from captum_vit.probes import hookspecs
 from captum_vit.probes.adapter import Adapter
 from captum_vit.probes.hookspecs import GROUP, HOOKS, OWN_DISTRIBUTION, Offered
@@ -164,7 +164,7 @@ class Registry:
             raise UnsupportedModelError(f"{name} holds {len(found)} supported models: {seen}; adapt one of them")
         children = ", ".join(f"{path} ({type(child).__name__})" for path, child in model.named_children())
         no_adapter = "no installed adapter" if family is None else f'no adapter of family "{family}"'
-        raise UnsupportedModelError(
+        raise NoAdapterError(
             f"{no_adapter} serves {name} or a module in it; it holds "
             f"{children or 'no modules'}. {advice(model, (registered.adapter for registered in self.adapters))}"
         )
