@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import nn
@@ -95,6 +96,18 @@ def test_a_model_that_pools_has_no_place_for_a_patch(study: Study) -> None:
     assert row["peaks lost there"] is None  # a map without a peak loses none
     assert row["variance within images"] == pytest.approx(0, abs=1e-6)
     assert [row["depth"] for row in study.rows] == [0, 0.5, 1]
+
+
+def test_a_convnet_is_asked_at_each_of_its_grids(photos: Path) -> None:
+    torch.manual_seed(0)
+    seen = Preprocessing((64, 64), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    with captum_vit.adapt(timm.create_model("resnet10t").eval(), preprocessing=seen) as net:
+        study = position(net, photos, patches=2, limit=4, progress=False)
+    assert list(dict.fromkeys(row["grid"] for row in study.rows)) == ["16x16", "8x8", "4x4", "2x2"]
+    # Its first block sees some dozen pixels: what changes elsewhere, of 64 by 64, is near.
+    assert study.rows[0]["distance"] < 0.4
+    for row in study.rows:
+        assert row["energy at the patch"] > row["chance"]
 
 
 def test_each_image_is_used_or_left_out_for_a_reason(study: Study, known: AdaptedModel, photos: Path) -> None:
