@@ -351,7 +351,7 @@ def run(*arguments):
 
 
 def test_the_command_makes_an_atlas_and_goes_on_with_it(folder, photos):
-    asked = ("--images", photos, "--sites", "blocks.1", "--units", "0-2", "--workers", 1, "--steps", 2, "-k", 2)
+    asked = ("deit_micro", "blocks.1.key:0-2", "--images", photos, "--workers", 1, "--steps", 2, "-k", 2)
     result = run(*asked)
     assert result.exit_code == 0, result.output
     assert "3 neurons of deit_micro" in result.output

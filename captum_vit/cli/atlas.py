@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from captum_vit.cli.neurons import Sites, find_neurons, neurons_argument
 from captum_vit.cli.plan import Dtype
 from captum_vit.errors import CaptumViTError
 from captum_vit.probes.devices import AUTO
+from captum_vit.probes.kinds import KINDS
 from captum_vit.storage.files import shown
 
 if TYPE_CHECKING:
@@ -41,6 +43,16 @@ def atlas(
     ] = None,
     sites: Sites = None,
     units: Annotated[str, typer.Option("--units", hidden=True)] = "all",
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            callback=words.kinds,
+            help=f"Kind of sites: {', '.join(KINDS)}, or all; may be repeated. Without it, the kinds of the folder, or "
+            "of the neurons that are named.",
+        ),
+    ] = None,
     reduction: Annotated[
         str | None, typer.Option(callback=words.reduction, help=f"Of activations over the patches; {HERE}mean.")
     ] = None,
@@ -115,13 +127,14 @@ def atlas(
     }
     settings: AtlasSettings = {name: value for name, value in said.items() if value is not None}  # type: ignore[assignment]
     asked = [*(neurons or ()), *(f"{site}:{units}" for site in sites or ())] or [f"all:{units}"]
+    choice = replace(choice, kinds=tuple(kinds)) if kinds else choice.naming(asked)
     find_neurons(choice, asked)  # wrong ones are told before any weights are fetched
     naming = name_with(clip, word_list, 0.99, str(choice.place.device))
 
     with console.stderr().status(f"Loading {escape(model)} ..."):
         undertaking = undertake(
             folder,
-            NamedModel(model, checkpoint, random_weights, choice.seed),
+            NamedModel(model, checkpoint, random_weights, choice.seed, tuple(kinds) if kinds else None),
             images,
             neurons=asked,
             device=device,
