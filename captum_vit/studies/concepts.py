@@ -172,7 +172,7 @@ def draw(study: Study) -> Figure:
     best = {concept: max(numbers(_of(study, concept), AUC)) for concept in named}
     shown = sorted(sorted(named, key=lambda concept: -best[concept])[:_MOST], key=named.index)
     figure, (left, right) = panels(2)
-    figure.set_size_inches(12, max(3.5, 1.5 + 0.35 * len(shown)))
+    figure.set_size_inches(12, max(3.5, 1.5 + len(shown) * max(0.35, 0.14 * len(study.models))))
     spread = 0.6 / max(len(study.models), 1)
     for place, concept in enumerate(shown):
         for number, model in enumerate(study.models):
