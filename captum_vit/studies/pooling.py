@@ -128,11 +128,12 @@ def draw(study: Study) -> Figure:
     figure, axes = panels(1 + len(study.models))
     height = 0.8 / len(study.models)
     read = list(dict.fromkeys(str(row["classifier on"]) for row in study.rows))
+    highest = max(100 * np.max(facts[_MAPS]) for facts in study.models.values())  # one scale for all
     for number, (model, facts) in enumerate(study.models.items()):
         rows = [row for row in study.rows if row["model"] == model]
         places = [place + (number - (len(study.models) - 1) / 2) * height for place in range(len(read))]
         axes[0].barh(places, percent(rows, "top-1"), height, color=f"C{number}", label=model)
-        shown = axes[1 + number].imshow(100 * np.array(facts[_MAPS]), cmap="viridis")
+        shown = axes[1 + number].imshow(100 * np.array(facts[_MAPS]), vmin=0, vmax=highest)
         figure.colorbar(shown, ax=axes[1 + number], label="top-1 of a single patch, %")
         axes[1 + number].set_title(model)
     axes[0].set_yticks(range(len(read)), read)

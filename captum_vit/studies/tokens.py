@@ -54,7 +54,7 @@ class TokenReader:
         model: Any = library_model(vit)
         last = vit.sites[-1]
         if not last.prefix_tokens:
-            raise StudyError(f"{vit.model_name} has no class token: its head reads the patches together")
+            raise StudyError(f"{vit.model_name} has no class token: its head reads all positions together")
         self.grid, self._prefix = last.grid(vit.preprocessing.size), last.prefix_tokens
         self._heads = 1 + (getattr(model, "head_dist", None) is not None)
         self._sequence: Callable[[Tensor], Any]
