@@ -127,6 +127,16 @@ def test_the_batch_does_not_matter(study: Study, known: AdaptedModel, photos: Pa
         )
 
 
+def test_what_a_folder_keeps_is_not_measured_again_or_with_other_settings(
+    known: AdaptedModel, photos: Path, tmp_path: Path
+) -> None:
+    first = position(known, photos, patches=1, keep=tmp_path, progress=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"position.csv", "position.json"}
+    assert position(known, photos, patches=1, keep=tmp_path, progress=False) == first
+    with pytest.raises(StudyError, match="measured with other patches"):
+        position(known, photos, patches=2, keep=tmp_path, progress=False)
+
+
 def test_what_a_change_comes_to_is_what_it_comes_to_by_hand() -> None:
     before = torch.tensor([[5.0, 0, 0], [0, 3, 0], [1, 1, 1]])
     after = torch.tensor([[1.0, 0, 2], [0, 0, 3], [1, 1, 1]])  # changes by 4, 0, 2; 0, 3, 3; nothing
