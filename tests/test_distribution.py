@@ -1,4 +1,4 @@
-"""The wheel: holds what it should, and works where nothing of the checkout is."""
+"""The distributions: hold what they should, byte for byte, and work where nothing of the checkout is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from configparser import ConfigParser
 from pathlib import Path
@@ -18,19 +19,44 @@ CHECKOUT = Path(__file__).parents[1]
 PACKAGES = {"captum_vit": "captum_vit", "adapters": "captum_vit_adapters"}
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the sources, so that nothing left in the checkout by earlier builds gets in."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for package in PACKAGES:
-        shutil.copytree(CHECKOUT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+def built(folder: Path, sources: Path = CHECKOUT) -> dict[str, Path]:
+    """Wheel and source distribution by their suffixes, built as releases are, from a copy of the sources."""
+    for package in (*PACKAGES, ".ci"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(sources / package, folder / package, ignore=ignored, copy_function=shutil.copy)
     for file in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(CHECKOUT / file, folder)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "dist", folder]
-    subprocess.run(build, check=True)
-    (built,) = (folder / "dist").glob("captum_vit-*-py3-none-any.whl")
-    return built
+        shutil.copy(sources / file, folder)
+    paths = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    environment = os.environ | {"SOURCE_DATE_EPOCH": "1700000000", "PATH": paths}
+    subprocess.run([folder / ".ci" / "build", folder / "dist"], check=True, env=environment, capture_output=True)
+    return {path.suffix: path for path in (folder / "dist").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return built(tmp_path_factory.mktemp("build"))
+
+
+@pytest.fixture(scope="module")
+def wheel(distributions: dict[str, Path]) -> Path:
+    return distributions[".whl"]
+
+
+def test_the_same_sources_give_the_same_bytes(distributions: dict[str, Path], tmp_path: Path) -> None:
+    again = built(tmp_path, sources=distributions[".whl"].parents[1])
+    assert sorted(again) == [".gz", ".whl"]
+    for suffix, path in distributions.items():
+        assert again[suffix].name == path.name
+        assert again[suffix].read_bytes() == path.read_bytes()
+
+
+def test_the_source_distribution_holds_what_the_wheel_is_built_from(distributions: dict[str, Path]) -> None:
+    with tarfile.open(distributions[".gz"]) as archive:
+        members = {member.name.partition("/")[2]: member for member in archive.getmembers()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "PKG-INFO", "adapters/deit.py"} <= set(members)
+    assert "captum_vit/models/deit_micro.safetensors" in members
+    assert not [name for name in members if name.startswith(("tests", "docs", "captum_vit/models/training"))]
+    assert {(member.uid, member.gid, member.mtime) for member in members.values()} == {(0, 0, 1_700_000_000)}
 
 
 @pytest.fixture(scope="module")
