@@ -108,7 +108,7 @@ def measure(
             best = scores.topk(min(5, scores.shape[-1]), dim=-1).indices == places.view(-1, *[1] * (scores.dim() - 1))
             values |= {f"top-1 {view}": best[..., 0], f"top-5 {view}": best.any(-1)}
             if number is not None:
-                values[f"extra {view}"] = number.to("cpu", torch.float64)  # not every accelerator has it
+                values[f"extra {view}"] = number
         return values
 
     measured = measure_images(
@@ -127,6 +127,7 @@ def measure(
         {name.removeprefix(part): each for name, each in measured.values.items() if name.startswith(part)}
         for part in ("top-1 ", "top-5 ", "extra ")
     )
+    extra = {view: each.astype(np.float64) for view, each in extra.items()}
     facts = {
         "classifier": found.words,
         "classes": len(found.targets),
