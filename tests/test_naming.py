@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, SiglipConfig, SiglipModel
 
 import captum_vit
+from captum_vit.atlas.engines.processes import Processes
 from captum_vit.atlas.naming.clip import OpenClip, TransformersClip, load_clip
 from captum_vit.atlas.naming.crops import WHOLE, Area, areas, cut, random_crops
 from captum_vit.atlas.naming.lexicon import Lexicon
@@ -489,6 +490,15 @@ def test_naming_goes_on_where_it_was_interrupted(atlas, tmp_path):
     for path in list(folder.glob("names/blocks.4/*")):
         path.unlink()
     assert make(folder, clip=Tinted(), words=HUES, quantile=0.2).table().equals(atlas.table())
+    assert names_in(folder) == before
+
+
+def test_another_process_names_as_this_one_does(atlas, tmp_path):
+    folder = Path(shutil.copytree(atlas.folder, tmp_path / "atlas"))
+    before = names_in(folder)
+    for path in list(folder.glob("names/blocks.4/*")):
+        path.unlink()
+    make(folder, engine=Processes(1), clip=Tinted(), words=HUES, quantile=0.2)
     assert names_in(folder) == before
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from captum_vit.atlas.images import read_bytes
 from captum_vit.atlas.making import Undertaking
 from captum_vit.atlas.manifest import Manifest
-from captum_vit.atlas.pieces import PhotoPiece, RankingPiece, RenderPiece
+from captum_vit.atlas.naming.asked import LEXICON
+from captum_vit.atlas.naming.crops import CROPS
+from captum_vit.atlas.naming.words import TEMPLATES
+from captum_vit.atlas.pieces import NamePiece, PhotoPiece, RankingPiece, RenderPiece
 from captum_vit.atlas.reading import PhotoReader
 from captum_vit.atlas.worker import computing_with
 from captum_vit.optvis.plan import PlanSettings, RenderPlan
@@ -20,7 +24,10 @@ from captum_vit.probes.adapted import AdaptedModel
 
 # Bytes, measured: a pixel of a render and of a thumbnail in WebP, a cell of a map in a table and in the page, what else
 # is known of a neuron in rankings, records, table and page, and of an image in the list.
-_RENDER_PIXEL, _PHOTO_PIXEL, _CELL, _NEURON, _IMAGE = 0.27, 0.22, 2.6, 4000, 40
+_RENDER_PIXEL, _PHOTO_PIXEL, _CELL, _NEURON, _IMAGE = 0.27, 0.22, 1.7, 3000, 40
+
+# Crops and texts of which a CLIP's time is told.
+_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,9 @@ class Estimate:
         To map, at most.
     passes
         Of one image forward and backward through the model, for the renders.
-    ranking_seconds, photo_seconds, render_seconds
+    names
+        Neurons to name.
+    ranking_seconds, photo_seconds, render_seconds, name_seconds
         Of one worker.
     workers
         How many share the work.
@@ -49,16 +58,18 @@ class Estimate:
     images: int
     photos: int
     passes: int
+    names: int
     ranking_seconds: float
     photo_seconds: float
     render_seconds: float
+    name_seconds: float
     workers: int
     gigabytes: float
 
     @property
     def seconds(self) -> float:
         """How long the work takes, if workers do not slow one another down."""
-        return (self.ranking_seconds + self.photo_seconds + self.render_seconds) / self.workers
+        return (self.ranking_seconds + self.photo_seconds + self.render_seconds + self.name_seconds) / self.workers
 
 
 def estimate(undertaking: Undertaking, workers: int) -> Estimate:
@@ -80,9 +91,11 @@ def estimate(undertaking: Undertaking, workers: int) -> Estimate:
     ranked = manifest.k * len(manifest.rankings) * sum(_neurons(manifest, part) for part in parts)
     photos = min(looked_through, ranked)
     neurons = sum(piece.amount for piece in renders)
+    names = sum(piece.amount for piece in missing if isinstance(piece, NamePiece))
     with computing_with(manifest.work.threads):
         an_image = _seconds_an_image(undertaking, vit) if images or photos else 0.0
         a_neuron = _seconds_a_neuron(undertaking, vit, renders)
+        naming = _naming_seconds(undertaking, names)
     return Estimate(
         neurons=neurons,
         images=images,
@@ -91,6 +104,8 @@ def estimate(undertaking: Undertaking, workers: int) -> Estimate:
         ranking_seconds=images * an_image,
         photo_seconds=photos * an_image,
         render_seconds=sum(piece.amount * a_neuron[piece.site] for piece in renders),
+        names=names,
+        name_seconds=naming,
         workers=max(1, min(workers, len(missing))),
         gigabytes=_bytes(manifest) / 1e9,
     )
@@ -132,6 +147,28 @@ def _seconds_a_neuron(undertaking: Undertaking, vit: AdaptedModel, renders: Iter
         name: ends[left[0]] + (ends[left[-1]] - ends[left[0]]) * (depths[name] - first) / max(1, last - first)
         for name in left
     }
+
+
+def _naming_seconds(undertaking: Undertaking, names: int) -> float:
+    """To name so many neurons by their photos' crops, and to see random crops and words before."""
+    naming = undertaking.job.naming
+    if naming is None or not names:
+        return 0.0
+    clip = naming.clip
+    a_crop = _seconds_a_row(lambda rows: clip.encode_images(torch.zeros(rows, 3, *clip.size, device=clip.device)))
+    crops, texts = names * undertaking.manifest.k, 0
+    if not (undertaking.folder / LEXICON).exists():
+        crops, texts = crops + CROPS, len(naming.words) * len(TEMPLATES)
+    a_text = _seconds_a_row(lambda rows: clip.encode_texts(["a photo"] * rows)) if texts else 0.0
+    return crops * a_crop + texts * a_text
+
+
+def _seconds_a_row(encode: Callable[[int], Tensor]) -> float:
+    """Of a second batch, as the first one warms up."""
+    encode(1)
+    begin = time.perf_counter()
+    encode(_ROWS).cpu()
+    return (time.perf_counter() - begin) / _ROWS
 
 
 def _bytes(manifest: Manifest) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,11 @@ class Gathering:
         Its manifest.
     scratch
         A folder for the maps.
+    sites
+        Names of the sites whose maps are wanted; all when not given.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, scratch: Path) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, scratch: Path, sites: Collection[str] | None = None) -> None:
         self.pieces: list[PhotoPiece] = list(manifest.photo_pieces())
         # Thumbnails of each piece.
         self.thumbnails = [0] * len(self.pieces)
@@ -59,14 +62,14 @@ class Gathering:
         self._rows: dict[str, NDArray[np.int64]] = {}
         for site in manifest.sites:
             units = manifest.units(site.name)
-            if units:
+            if units and (sites is None or site.name in sites):
                 self._rows[site.name] = np.full(site.units, -1)
                 self._rows[site.name][list(units)] = np.arange(len(units))
                 for by in manifest.rankings:
                     file = scratch / f"{len(self._maps)}.npy"
                     self._maps[by, site.name] = _empty(file, (len(units), manifest.k), site)
         for number, piece in enumerate(self.pieces):
-            for table in tables_of(folder, piece):
+            for table in tables_of(folder, piece, sites):
                 self._take(number, table)
 
     def of(self, by: str, site: str) -> GatheredMaps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from captum_vit.atlas.engines.here import ThisProcess
 from captum_vit.atlas.images import FILE as LIST
 from captum_vit.atlas.images import ImageList
 from captum_vit.atlas.manifest import Manifest, merged_ranking
-from captum_vit.atlas.naming.clip import Clip, load_clip
-from captum_vit.atlas.naming.phase import Naming, name_atlas, read_names
+from captum_vit.atlas.naming.asked import Naming
+from captum_vit.atlas.naming.clip import Clip
+from captum_vit.atlas.naming.phase import prepare, read_names
 from captum_vit.atlas.naming.words import check_words, read_words
 from captum_vit.atlas.pieces import Piece, RankingPiece, is_done
 from captum_vit.atlas.publishing import publish
@@ -27,7 +28,7 @@ from captum_vit.atlas.settings import AtlasSettings, propose
 from captum_vit.atlas.source import MadeModel, NamedModel, as_source, with_kinds
 from captum_vit.atlas.table import write_neurons
 from captum_vit.atlas.tables import arrow
-from captum_vit.atlas.worker import Job
+from captum_vit.atlas.worker import Job, computing_with
 from captum_vit.errors import AtlasError, NamingError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.devices import AUTO, find_device
@@ -62,13 +63,18 @@ class Undertaking:
     job: Job
     vit: AdaptedModel = field(repr=False)
 
+    def naming(self, naming: Naming | None) -> Undertaking:
+        """The same, whose neurons are named, too."""
+        return replace(self, job=replace(self.job, naming=naming))
+
     @property
     def missing(self) -> list[Piece]:
         """The pieces that are not done."""
         ranked = {by for by in self.manifest.rankings if (self.folder / merged_ranking(by)).exists()}
+        names = () if self.job.naming is None else self.manifest.name_pieces()
         return [
             piece
-            for piece in self.manifest.pieces()
+            for piece in (*self.manifest.pieces(), *names)
             if not (isinstance(piece, RankingPiece) and piece.by in ranked) and not is_done(self.folder, piece)
         ]
 
@@ -136,8 +142,8 @@ def make_atlas(
         A file cannot be written.
     """
     undertaking = undertake(folder, model, images, neurons=neurons, device=device, settings=settings)
-    naming = name_with(clip, words, quantile, undertaking.job.device)
-    return carry_out(undertaking, engine or ThisProcess(), naming, progress=progress)
+    undertaking = undertaking.naming(name_with(clip, words, quantile, undertaking.job.device))
+    return carry_out(undertaking, engine or ThisProcess(), progress=progress)
 
 
 def name_with(
@@ -155,7 +161,9 @@ def name_with(
             raise NamingError("words are compared with photos by a CLIP; give one, or leave the words out")
         return None
     listed = read_words(words) if words is None or isinstance(words, str | Path) else check_words(tuple(words))
-    return Naming(load_clip(clip, device) if isinstance(clip, str) else clip, listed, quantile)
+    naming = Naming(clip, listed, quantile, device)
+    _ = naming.clip  # one that is not there is told before the long work
+    return naming
 
 
 def undertake(
@@ -185,9 +193,7 @@ def undertake(
     return Undertaking(folder, manifest, listed, job, vit)
 
 
-def carry_out(
-    undertaking: Undertaking, engine: Engine, naming: Naming | None = None, *, progress: bool = True
-) -> Atlas:
+def carry_out(undertaking: Undertaking, engine: Engine, *, progress: bool = True) -> Atlas:
     """Do what is missing of an atlas.
 
     Raises
@@ -198,25 +204,23 @@ def carry_out(
     folder, manifest = undertaking.folder, undertaking.manifest
     check_folder(folder)
     _clear(folder)
-    if naming is not None:
-        naming.check(folder)
+    if undertaking.job.naming is not None:
+        undertaking.job.naming.check(folder)
     if not (folder / LIST).exists():
         undertaking.images.save(folder)
     manifest.save(folder)
     missing = undertaking.missing
     if missing:
         with engine.crew(undertaking.job, undertaking.vit) as crew:
-            _do(folder, crew, manifest, missing, progress)
-    if naming is not None:
-        photos = PhotoReader(undertaking.vit, undertaking.job.places)
-        name_atlas(folder, manifest, naming, photos, progress=progress)
+            _do(undertaking, crew, missing, progress)
     write_neurons(folder, manifest, read_names(folder, manifest))
     publish(folder, manifest)
     _clear(folder)
     return open_atlas(folder)
 
 
-def _do(folder: Path, crew: Crew, manifest: Manifest, missing: list[Piece], progress: bool) -> None:
+def _do(undertaking: Undertaking, crew: Crew, missing: list[Piece], progress: bool) -> None:
+    folder, manifest, naming = undertaking.folder, undertaking.manifest, undertaking.job.naming
     rankings = set(manifest.ranking_pieces())
     _phase("Ranking", folder, crew, [piece for piece in missing if piece in rankings], progress)
     ranked = True
@@ -234,6 +238,11 @@ def _do(folder: Path, crew: Crew, manifest: Manifest, missing: list[Piece], prog
             f"the ranking is not whole, as pieces of it failed, which {folder / FAILURES} tells about; the renders are "
             "there, and the same command tries the rest again"
         )
+    named = set(manifest.name_pieces())
+    if naming is not None and not named.isdisjoint(missing):
+        with computing_with(manifest.work.threads):
+            prepare(folder, manifest, naming, PhotoReader(undertaking.vit, undertaking.job.places))
+        _phase("Naming", folder, crew, [piece for piece in missing if piece in named], progress)
 
 
 def _phase(title: str, folder: Path, crew: Crew, pieces: Iterable[Piece], progress: bool) -> None:

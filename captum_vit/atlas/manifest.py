@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from captum_vit.atlas.pieces import (
+    NamePiece,
     PhotoPiece,
     Piece,
     RankingPiece,
@@ -310,8 +311,13 @@ class Manifest:
                 for runs in pieces:
                     yield RenderPiece(site, runs)
 
+    def name_pieces(self) -> Iterator[NamePiece]:
+        """All pieces of names, where they are asked for: a piece for each of renders."""
+        for piece in self.render_pieces():
+            yield NamePiece(piece.site, piece.runs)
+
     def pieces(self) -> Iterator[Piece]:
-        """All pieces."""
+        """All pieces that every atlas has."""
         yield from self.ranking_pieces()
         yield from self.photo_pieces()
         yield from self.render_pieces()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,8 +185,10 @@ def restored(levels: bytes, low: float, high: float, grid: Size) -> NDArray[np.f
     return np.asarray(low + shares * (high - low), dtype=np.float32)
 
 
-def tables_of(folder: Path, piece: PhotoPiece) -> Iterator[dict[str, Any]]:
+def tables_of(folder: Path, piece: PhotoPiece, sites: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a piece, some at a time, by column; none if the piece is not done.
+
+    Each group of rows is of one site; of ``sites`` others are not read.
 
     Raises
     ------
@@ -197,8 +199,14 @@ def tables_of(folder: Path, piece: PhotoPiece) -> Iterator[dict[str, Any]]:
         return
     with reading(folder / piece.last_file) as file:
         for group in range(file.num_row_groups):
+            if sites is not None and _site_of(file, group) not in sites:
+                continue
             table = file.read_row_group(group)
             yield {
                 name: table[name].to_pylist() if name in ("by", "site", "map") else table[name].to_numpy()
                 for name in KINDS
             }
+
+
+def _site_of(file: Any, group: int) -> str:
+    return str(file.metadata.row_group(group).column(list(KINDS).index("site")).statistics.min)

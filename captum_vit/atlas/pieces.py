@@ -129,7 +129,43 @@ class RenderPiece:
         return len(self.units)
 
 
-Piece: TypeAlias = RankingPiece | PhotoPiece | RenderPiece
+@dataclass(frozen=True)
+class NamePiece:
+    """Some units of one site, to be named.
+
+    Attributes
+    ----------
+    site
+        Name of the site.
+    runs
+        The units.
+    """
+
+    site: str
+    runs: Runs
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """The units, in the order of their records."""
+        return units_of(self.runs)
+
+    @property
+    def name(self) -> str:
+        """The path of its file in the atlas, without a suffix."""
+        return f"names/{self.site}/{self.runs[0][0]:06d}-{self.runs[-1][1]:06d}"
+
+    @property
+    def last_file(self) -> str:
+        """The file that it ends in: where it is, the piece is done."""
+        return f"{self.name}.json"
+
+    @property
+    def amount(self) -> int:
+        """Neurons to name."""
+        return len(self.units)
+
+
+Piece: TypeAlias = RankingPiece | PhotoPiece | RenderPiece | NamePiece
 
 
 def kind(by: str) -> str:

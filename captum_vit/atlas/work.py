@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from captum_vit.atlas.naming.phase import name
 from captum_vit.atlas.photos import show
-from captum_vit.atlas.pieces import PhotoPiece, Piece, RankingPiece
+from captum_vit.atlas.pieces import NamePiece, PhotoPiece, Piece, RankingPiece
 from captum_vit.atlas.ranking import rank
 from captum_vit.atlas.rendering import render
 from captum_vit.atlas.worker import Advance, Worker, computing_with
@@ -33,5 +34,7 @@ def do(worker: Worker, piece: Piece, advance: Advance) -> None:
             rank(worker, piece, advance)
         elif isinstance(piece, PhotoPiece):
             show(worker, piece, advance)
+        elif isinstance(piece, NamePiece):
+            name(worker, piece, advance)
         else:
             render(worker, piece, advance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
@@ -12,6 +12,8 @@ from typing import TypeAlias
 import torch
 
 from captum_vit.atlas.manifest import Manifest
+from captum_vit.atlas.naming.asked import Naming
+from captum_vit.atlas.naming.clip import Clip
 from captum_vit.atlas.reading import PhotoReader
 from captum_vit.atlas.source import ModelSource
 from captum_vit.errors import AtlasError
@@ -39,6 +41,8 @@ class Job:
         Where the images are.
     recipe
         How to render, in full: the manifest has its name and checksum.
+    naming
+        What to name neurons with, if they are to be named.
     """
 
     folder: Path
@@ -46,6 +50,7 @@ class Job:
     device: str
     places: tuple[Path, ...]
     recipe: str | Recipe
+    naming: Naming | None = None
 
 
 class Worker:
@@ -79,6 +84,13 @@ class Worker:
     def photos(self) -> PhotoReader:
         """What reads photos."""
         return PhotoReader(self.vit, self.job.places)
+
+    @cached_property
+    def clip(self) -> Clip:
+        """What names neurons, where this worker computes."""
+        naming = self.job.naming
+        assert naming is not None
+        return naming.clip if naming.device == self.job.device else replace(naming, device=self.job.device).clip
 
 
 @contextmanager

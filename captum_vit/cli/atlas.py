@@ -140,12 +140,13 @@ def atlas(
             device=device,
             settings=settings,
         )
+    undertaking = undertaking.naming(naming)
     console.stderr().print(f"Computing on {escape(choice.place.words)}.", soft_wrap=True)
     _tell(undertaking, engine)
     if dry_run:
         return
     with console.keeping(f"the pieces that were finished are in {folder}, and the same command goes on"):
-        made = carry_out(undertaking, engine, naming)
+        made = carry_out(undertaking, engine)
     _report(made, choice)
 
 
@@ -184,6 +185,8 @@ def _tell(undertaking: Undertaking, engine: Engine) -> None:
     out.print(f"[bold]{told.neurons:,} neurons[/] to render, in {told.passes:,} passes of an image", soft_wrap=True)
     out.print(f"  {told.images:,} images to rank, up to {told.photos:,} photos to map", soft_wrap=True)
     shares = [("ranking", told.ranking_seconds), ("photos", told.photo_seconds), ("renders", told.render_seconds)]
+    if told.names:
+        shares.append((f"names of {told.names:,} neurons", told.name_seconds))
     split = ", ".join(f"{name} {duration(seconds / told.workers)}" for name, seconds in shares)
     by = "1 worker" if told.workers == 1 else f"{told.workers} workers"
     out.print(f"  about {duration(told.seconds)} with {by} ({split})", soft_wrap=True)

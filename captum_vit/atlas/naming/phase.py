@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,77 +16,28 @@ from torch import Tensor
 from captum_vit.atlas.gathered import GatheredMaps, Gathering
 from captum_vit.atlas.images import Entry, read_entries
 from captum_vit.atlas.manifest import Manifest
-from captum_vit.atlas.naming.clip import Clip
+from captum_vit.atlas.naming.asked import LEXICON, Naming
 from captum_vit.atlas.naming.crops import Area, Extent, areas, cut, random_crops
 from captum_vit.atlas.naming.lexicon import Lexicon
 from captum_vit.atlas.naming.naming import Name, names
-from captum_vit.atlas.pieces import RenderPiece
+from captum_vit.atlas.pieces import NamePiece
 from captum_vit.atlas.ranking import ranked_positions, ranked_sha256
 from captum_vit.atlas.reading import PhotoReader, check_unchanged
 from captum_vit.atlas.tables import ROWS
+from captum_vit.atlas.worker import Advance, Worker
 from captum_vit.errors import AtlasError
-from captum_vit.progress import progress_bar
 from captum_vit.ranking.measure import ACTIVATION
 from captum_vit.storage.files import check_folder, replacing
-
-FOLDER = "names"
-LEXICON = f"{FOLDER}/lexicon.safetensors"
 
 # Maps that tell where crops are, for those of random photos.
 _SAMPLE = 1024
 
-# Photos that are read at a time.
-_PHOTOS = 16
+# Photos that are read at a time, and crops that the CLIP sees.
+_PHOTOS, _CROPS = 16, 64
 
 
-@dataclass(frozen=True)
-class Naming:
-    """What an atlas' neurons are to be named with.
-
-    Attributes
-    ----------
-    clip
-        The CLIP.
-    words
-        Ten or more.
-    quantile
-        Of the best word's score over random sets of crops, to be the threshold.
-    """
-
-    clip: Clip
-    words: tuple[str, ...]
-    quantile: float = 0.99
-
-    def check(self, folder: Path) -> None:
-        """Make sure that an atlas is not named with something else.
-
-        Raises
-        ------
-        AtlasError
-            It is.
-        NamingError
-            What it is named with is damaged.
-        """
-        if not (folder / LEXICON).exists():
-            return
-        found = Lexicon.load(folder / LEXICON)
-        if (found.clip_sha256, found.words, found.quantile) != (self.clip.sha256, self.words, self.quantile):
-            raise AtlasError(
-                f"{folder} has names by {found.clip} of {len(found.words):,} words, and asked for are others, by "
-                f"{self.clip.name} of {len(self.words):,}; ask for the same, or delete {folder / FOLDER} to name anew"
-            )
-
-
-def name_atlas(
-    folder: Path,
-    manifest: Manifest,
-    naming: Naming,
-    photos: PhotoReader,
-    *,
-    batch_size: int = 64,
-    progress: bool = True,
-) -> None:
-    """Name the neurons of an atlas that have no names yet; each piece's file is written once, when it is done.
+def prepare(folder: Path, manifest: Manifest, naming: Naming, photos: PhotoReader) -> None:
+    """Make an atlas' lexicon, if it is not there: what its pieces of names need besides maps.
 
     Parameters
     ----------
@@ -99,10 +49,6 @@ def name_atlas(
         What to name with.
     photos
         What reads its photos.
-    batch_size
-        Crops that the CLIP sees at a time.
-    progress
-        Whether to show a progress bar with the time left.
 
     Raises
     ------
@@ -114,23 +60,34 @@ def name_atlas(
         A file cannot be written.
     """
     naming.check(folder)
-    missing = [piece for piece in manifest.render_pieces() if not _file(folder, piece).exists()]
-    if not missing:
+    path = folder / LEXICON
+    if path.exists():
         return
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        progress_bar("Naming", sum(piece.amount for piece in missing), disable=not progress) as advance,
-    ):
-        gathering = Gathering(folder, manifest, Path(scratch))
-        reader = _Reader(folder, manifest, photos)
-        lexicon = _lexicon(folder, manifest, naming, gathering, reader, batch_size)
-        for piece in missing:
-            excited = _Excited(manifest, piece, gathering.of(ACTIVATION, piece.site), reader.ranked[piece.site])
-            found = []
-            for name in names(naming.clip, lexicon, excited.crops(reader, naming.clip.size), batch_size=batch_size):
-                found.append(name)
-                advance(1)
-            _write(_file(folder, piece), piece, found)
+    reader, seed = _Reader(folder, manifest, photos), manifest.plan["seed"]
+    with tempfile.TemporaryDirectory() as scratch:
+        places = _sampled(manifest, Gathering(folder, manifest, Path(scratch)), seed)
+    crops = random_crops(
+        lambda numbers: reader(reader.images[numbers].tolist()), len(reader.images), places, naming.clip.size, seed
+    )
+    made = Lexicon.of(
+        naming.clip, naming.words, crops, k=manifest.k, quantile=naming.quantile, seed=seed, batch_size=_CROPS
+    )
+    check_folder(path.parent)
+    made.save(path)
+
+
+def name(worker: Worker, piece: NamePiece, advance: Advance) -> None:
+    """Do a piece of the names."""
+    folder, manifest, clip = worker.folder, worker.manifest, worker.clip
+    reader, lexicon = _Reader(folder, manifest, worker.photos), Lexicon.load(folder / LEXICON)
+    with tempfile.TemporaryDirectory() as scratch:
+        maps = Gathering(folder, manifest, Path(scratch), [piece.site]).of(ACTIVATION, piece.site)
+        excited = _Excited(manifest, piece, maps, reader.ranked[piece.site])
+    found = []
+    for each in names(clip, lexicon, excited.crops(reader, clip.size), batch_size=_CROPS):
+        found.append(each)
+        advance(1)
+    _write(folder / piece.last_file, piece, found)
 
 
 def read_names(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
@@ -142,8 +99,8 @@ def read_names(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
         A file is damaged.
     """
     found: dict[str, dict[str, Any]] = {}
-    for piece in manifest.render_pieces():
-        path = _file(folder, piece)
+    for piece in manifest.name_pieces():
+        path = folder / piece.last_file
         if not path.exists():
             continue
         try:
@@ -203,7 +160,7 @@ class _Reader:
 class _Excited:
     """Where a piece's neurons are excited: of each its photos, the areas of them, and the activations there."""
 
-    def __init__(self, manifest: Manifest, piece: RenderPiece, maps: GatheredMaps, ranked: NDArray[np.int64]) -> None:
+    def __init__(self, manifest: Manifest, piece: NamePiece, maps: GatheredMaps, ranked: NDArray[np.int64]) -> None:
         rows = np.searchsorted(manifest.units(piece.site), piece.units)
         self.images = ranked[list(piece.units)]
         ranks = np.tile(np.arange(manifest.k), len(rows))
@@ -233,35 +190,6 @@ def _areas(
     return found, np.where(np.isfinite(low), weights, 0).astype(np.float32)
 
 
-def _lexicon(
-    folder: Path, manifest: Manifest, naming: Naming, gathering: Gathering, read: _Reader, batch_size: int
-) -> Lexicon:
-    """The atlas' lexicon, made if it is not there."""
-    path = folder / LEXICON
-    if path.exists():
-        return Lexicon.load(path)
-    seed = manifest.plan["seed"]
-    crops = random_crops(
-        lambda numbers: read(read.images[numbers].tolist()),
-        len(read.images),
-        _sampled(manifest, gathering, seed),
-        naming.clip.size,
-        seed,
-    )
-    made = Lexicon.of(
-        naming.clip,
-        naming.words,
-        crops,
-        k=manifest.k,
-        quantile=naming.quantile,
-        seed=seed,
-        batch_size=batch_size,
-    )
-    check_folder(path.parent)
-    made.save(path)
-    return made
-
-
 def _sampled(manifest: Manifest, gathering: Gathering, seed: int) -> list[Area]:
     """Areas of neurons' crops: some of each site, as many as its part of the neurons."""
     random = np.random.default_rng(seed)
@@ -278,11 +206,7 @@ def _sampled(manifest: Manifest, gathering: Gathering, seed: int) -> list[Area]:
     return found
 
 
-def _file(folder: Path, piece: RenderPiece) -> Path:
-    return folder / FOLDER / f"{piece.name.removeprefix('renders/')}.json"
-
-
-def _write(path: Path, piece: RenderPiece, found: Sequence[Name]) -> None:
+def _write(path: Path, piece: NamePiece, found: Sequence[Name]) -> None:
     neurons = [
         {
             "unit": unit,
