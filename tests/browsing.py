@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 # Slow machines are no failure: everything is waited for, and nothing here is about time.
-PATIENCE = 120_000  # milliseconds
+PATIENCE = 600_000  # milliseconds
 expect.set_options(timeout=PATIENCE)
 
 

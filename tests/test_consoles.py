@@ -173,13 +173,15 @@ def test_an_interrupted_process_keeps_what_it_says(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, start_new_session=True)
     try:
-        deadline = time.monotonic() + 240
-        while len(list(tmp_path.glob("out/*.json"))) < 2 and time.monotonic() < deadline:
+        while len(list(tmp_path.glob("out/*.json"))) < 2 and process.poll() is None:
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=900)
     finally:
         process.kill()
     assert process.returncode == 130
     assert b"the neurons that were finished are in out" in stderr.replace(b"\n", b" ")
-    assert len(list(tmp_path.glob("out/*.json"))) == len(list(tmp_path.glob("out/*.png"))) >= 2
+    whole, pictures = ({path.stem for path in tmp_path.glob(f"out/*.{kind}")} for kind in ("json", "png"))
+    assert len(whole) >= 2
+    assert whole <= pictures  # the record of a render is written last
+    assert len(pictures) <= len(whole) + 1

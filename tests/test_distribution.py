@@ -136,7 +136,7 @@ def run(environment: Path, command: str, *arguments: str, cwd: Path) -> str:
         env=variables | unreachable | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

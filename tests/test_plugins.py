@@ -116,14 +116,14 @@ import sys, captum_vit, pytest
 assert "captum_vit_cait" not in sys.modules, "importing the package must import no plugin"
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", "{CAIT}", "{CAIT / "test_cait.py"}"]))
 """
-    run = subprocess.run([sys.executable, "-c", own_tests], env=with_cait, capture_output=True, text=True, timeout=300)
+    run = subprocess.run([sys.executable, "-c", own_tests], env=with_cait, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "5 passed" in run.stdout
 
 
 def test_the_command_line_names_the_distribution_of_each_adapter(with_cait: dict[str, str]) -> None:
     command = Path(sysconfig.get_path("scripts")) / "captum-vit"
-    run = subprocess.run([command, "adapters"], env=with_cait, capture_output=True, text=True, timeout=300)
+    run = subprocess.run([command, "adapters"], env=with_cait, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stderr
     lines = {family: line for line in run.stdout.splitlines() for family in ("cait", "deit") if f" {family} " in line}
     assert "captum-vit-cait" in lines["cait"]
