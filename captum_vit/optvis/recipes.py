@@ -55,12 +55,14 @@ RECIPES = {
             parametrization=Fourier(decay=1.3),
             transforms=(ShiftByDepth(first=1 / 8, last=1 / 4),),
             penalty=TotalVariation(0.002),
-            optimizer=Adam(lr=0.05),
+            # Shorter memories than Adam's own, twice the rate: early neurons, of fine textures, get there in 256 steps.
+            optimizer=Adam(lr=0.1, betas=(0.5, 0.99)),
             schedule="cosine",
             steps=256,
             redirect=0.5,
             finish="steadiest",
-            source="captum-vit: fourier, with the redirected gradients of Lucid (Olah et al. 2017)",
+            source="captum-vit: fourier, with the redirected gradients of Lucid (Olah et al. 2017) and Adam's betas "
+            "of Ghiasi et al. 2022",
         ),
         Recipe(
             "lucent",
