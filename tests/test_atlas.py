@@ -16,8 +16,11 @@ import captum_vit
 from captum_vit import cli
 from captum_vit.atlas.pieces import in_pieces, runs_of, units_of
 from captum_vit.cards.agreement import agreements
+from captum_vit.cards.card import accentuated
+from captum_vit.cards.photos import most_activating
 from captum_vit.errors import AddressError, AtlasError, OutputError
 from captum_vit.models import default_photos
+from captum_vit.optvis.plan import RenderPlan
 from captum_vit.ranking.classes import count_classes
 
 NEURONS = ["blocks.1:0-5", "blocks.4:304-309"]
@@ -139,11 +142,17 @@ def test_runs_of_units_are_the_units(units):
     assert [unit for runs in in_pieces(units, 4) for unit in units_of(runs)] == units
 
 
-def test_agreement_is_that_of_cards(tmp_path, photos, vit):
+def test_what_starts_from_a_photo_and_agreement_are_those_of_cards(tmp_path, photos, vit):
     """Of enough photos to tell anything; embeddings are kept in half precision."""
     made = make(tmp_path / "atlas", [photos], neurons=["blocks.4:304-307"], k=4)
-    renders = captum_vit.render(vit, list(made), steps=2, batch_size=3, progress=False)
-    expected = agreements(vit, renders, captum_vit.top_images(vit, photos, 4, progress=False), progress=False)
+    plan, top = RenderPlan.of(vit, steps=2), captum_vit.top_images(vit, photos, 4, progress=False)
+    best = most_activating(vit, list(made), top, k=4, progress=False)
+    renders = captum_vit.render(vit, list(made), plan=plan, batch_size=3, progress=False)
+    renders = accentuated(vit, renders, best, plan)
+    started_from = [made[address].scores["started_from"] for address in made]
+    assert [name and Path(name).name for name in started_from] == [each.started_from for each in renders]
+    assert {name is None for name in started_from} == {True, False}
+    expected = agreements(vit, renders, top, progress=False)
     for address, agreement in zip(made, expected, strict=True):
         assert made[address].scores["agreement"] == pytest.approx(agreement.value, abs=0.02)
 

@@ -24,7 +24,7 @@ from captum_vit.probes.adapted import AdaptedModel
 
 # Bytes, measured: a pixel of a render and of a thumbnail in WebP, a cell of a map in a table and in the page, what else
 # is known of a neuron in rankings, records, table and page, and of an image in the list.
-_RENDER_PIXEL, _PHOTO_PIXEL, _CELL, _NEURON, _IMAGE = 0.27, 0.22, 1.7, 3000, 40
+_RENDER_PIXEL, _PHOTO_PIXEL, _CELL, _NEURON, _IMAGE = 0.3, 0.22, 1.7, 3000, 40
 
 # Crops and texts of which a CLIP's time is told.
 _ROWS = 8

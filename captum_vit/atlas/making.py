@@ -229,15 +229,15 @@ def _do(undertaking: Undertaking, crew: Crew, missing: list[Piece], progress: bo
         if merged.exists() or all(is_done(folder, piece) for piece in rankings if piece.by == by):
             merge(folder, manifest, by)
         ranked &= merged.exists()
-    photos = set(manifest.photo_pieces()) if ranked else set()
+    if not ranked:
+        raise AtlasError(
+            f"the ranking is not whole, as pieces of it failed, which {folder / FAILURES} tells about; the same "
+            "command tries them again"
+        )
+    photos = set(manifest.photo_pieces())
     _phase("Mapping photos", folder, crew, [piece for piece in missing if piece in photos], progress)
     renders = set(manifest.render_pieces())
     _phase("Rendering", folder, crew, [piece for piece in missing if piece in renders], progress)
-    if not ranked:
-        raise AtlasError(
-            f"the ranking is not whole, as pieces of it failed, which {folder / FAILURES} tells about; the renders are "
-            "there, and the same command tries the rest again"
-        )
     named = set(manifest.name_pieces())
     if naming is not None and not named.isdisjoint(missing):
         with computing_with(manifest.work.threads):

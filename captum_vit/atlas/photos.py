@@ -68,42 +68,42 @@ def show(worker: Worker, piece: PhotoPiece, advance: Advance) -> None:
     entries = [entries[image - piece.first] for image in read]
     path = worker.folder / piece.last_file
     check_folder(path.parent)
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {(each.by, each.site): [] for each in best}
     tiles: list[NDArray[np.uint8]] = []
     vectors: list[NDArray[np.float16]] = []
     sheets = 0
-    # The table comes last: where it is, the piece is done.
+    for batch in worker.photos.batches(entries, batch_size):
+        if batch.pixels is None or batch.skipped:
+            raise AtlasError(f"a photo that was ranked cannot be read any more: {batch.skipped[0]}")
+        images = [read[number] for number in batch.numbers]
+        for image, (name, sha256) in zip(images, batch.sources, strict=True):
+            check_unchanged((name, known[image]), (name, sha256))
+        # Maps and embeddings are of one pass.
+        here = _among(best, images)
+        with _taking(worker.vit, here) as taken:
+            embedded = embed(worker.vit, batch.pixels)
+        for number, each in enumerate(here):
+            sheet, tile = np.divmod(np.searchsorted(used, np.array(images)[each.image]), pictures.tiles)
+            of_maps = {**_rows(each, images, taken[number]), "sheet": sheet, "tile": tile}
+            rows[each.by, each.site].append(of_maps)
+        if embedded is not None:
+            vectors.append(embedded[0].numpy().astype(np.float16))
+        for image, pixels in zip(images, batch.pixels.permute(0, 2, 3, 1).numpy(), strict=True):
+            if image in shown:
+                tiles.append(as_tile(pixels, pictures.photo_size))
+        while len(tiles) >= pictures.tiles:
+            to = worker.folder / piece.sheet(sheets)
+            write_sheet(to, tiles[: pictures.tiles], pictures.columns, pictures.photo_quality)
+            tiles, sheets = tiles[pictures.tiles :], sheets + 1
+    if tiles:
+        write_sheet(worker.folder / piece.sheet(sheets), tiles, pictures.columns, pictures.photo_quality)
+    if vectors:
+        arrays = {"images": np.array(read), "vectors": np.concatenate(vectors)}
+        write_vectors(worker.folder / piece.vectors, **arrays)
+    # The table comes last: where it is, the piece is done. One group of rows for each site: many small ones take more.
     with writing(path, KINDS) as write:
-        for batch in worker.photos.batches(entries, batch_size):
-            if batch.pixels is None or batch.skipped:
-                raise AtlasError(f"a photo that was ranked cannot be read any more: {batch.skipped[0]}")
-            images = [read[number] for number in batch.numbers]
-            for image, (name, sha256) in zip(images, batch.sources, strict=True):
-                check_unchanged((name, known[image]), (name, sha256))
-            # Maps and embeddings are of one pass.
-            here = _among(best, images)
-            with _taking(worker.vit, here) as taken:
-                embedded = embed(worker.vit, batch.pixels)
-            for number, each in enumerate(here):
-                place = np.searchsorted(used, np.array(images)[each.image])
-                write(
-                    _rows(each, images, taken[number])
-                    | {"sheet": place // pictures.tiles, "tile": place % pictures.tiles}
-                )
-            if embedded is not None:
-                vectors.append(embedded[0].numpy().astype(np.float16))
-            for image, pixels in zip(images, batch.pixels.permute(0, 2, 3, 1).numpy(), strict=True):
-                if image in shown:
-                    tiles.append(as_tile(pixels, pictures.photo_size))
-            while len(tiles) >= pictures.tiles:
-                sheet = worker.folder / piece.sheet(sheets)
-                write_sheet(sheet, tiles[: pictures.tiles], pictures.columns, pictures.photo_quality)
-                tiles, sheets = tiles[pictures.tiles :], sheets + 1
-        if vectors:
-            arrays = {"images": np.array(read), "vectors": np.concatenate(vectors)}
-            write_vectors(worker.folder / piece.vectors, **arrays)
-        if tiles:
-            sheet = worker.folder / piece.sheet(sheets)
-            write_sheet(sheet, tiles, pictures.columns, pictures.photo_quality)
+        for some in rows.values():
+            write({name: np.concatenate([each[name] for each in some]) for name in KINDS})
     advance(piece.amount)
 
 
@@ -152,14 +152,14 @@ def _rows(each: _Best, images: list[int], maps: Tensor) -> dict[str, Any]:
     """Columns of the table for maps of a batch's images."""
     low, high, levels = quantized(maps.cpu().numpy())
     return {
-        "by": [each.by] * len(maps),
-        "site": [each.site] * len(maps),
+        "by": np.full(len(maps), each.by, dtype=object),
+        "site": np.full(len(maps), each.site, dtype=object),
         "unit": each.unit,
         "rank": each.rank,
         "image": np.array(images)[each.image],
         "low": low,
         "high": high,
-        "map": [level.tobytes() for level in levels],
+        "map": np.array([level.tobytes() for level in levels], dtype=object),
     }
 
 

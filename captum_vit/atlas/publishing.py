@@ -65,7 +65,7 @@ def _neurons(table: Any, sheets: Mapping[str, int]) -> Neurons:
         return table[name].to_pylist() if table[name].null_count < len(table) else None
 
     paths, classes = table["sheet"].to_pylist(), texts("classes")
-    states = zip(paths, table["silenced"].to_pylist(), table["problem"].to_pylist(), strict=True)
+    states = zip(*(table[name].to_pylist() for name in ("sheet", "silenced", "problem", "started_from")), strict=True)
     return Neurons(
         site=table["depth"].to_numpy(),
         unit=table["unit"].to_numpy(),
@@ -84,9 +84,11 @@ def _neurons(table: Any, sheets: Mapping[str, int]) -> Neurons:
     )
 
 
-def _state(sheet: str | None, silenced: bool, problem: str | None) -> State:
+def _state(sheet: str | None, silenced: bool, problem: str | None, started_from: str | None) -> State:
     if sheet is None:
         return State.MISSING
+    if started_from is not None:
+        return State.ACCENTUATED
     if silenced:
         return State.SILENCED
     return State.RENDERED if problem is None else State.PROBLEM
@@ -130,6 +132,7 @@ def _cards(folder: Path, manifest: Manifest, table: Any, scratch: Path) -> Itera
                 scale=scale,
                 counts=rankings[ACTIVATION].histogram(row["address"]).counts,
                 problem=row["problem"],
+                started_from=row["started_from"],
                 words=[(row["word"], row["word_score"])] if row["word"] else [],
                 word_threshold=row["word_threshold"],
                 classes=list(zip(row["classes"] or (), row["class_counts"] or (), strict=True)),

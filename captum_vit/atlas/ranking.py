@@ -80,6 +80,13 @@ def ranked_positions(folder: Path, by: str, sites: Sequence[str]) -> dict[str, N
         return {site: file.get_tensor(f"{site}/positions") for site in sites}
 
 
+def strongest(folder: Path, site: str, unit: int) -> tuple[int, float]:
+    """The image that excites a unit most, and the activation on it; -1 and -inf where there is none."""
+    with safe_open(folder / merged_ranking(ACTIVATION), framework="numpy") as file:
+        position, activation = (file.get_slice(f"{site}/{name}")[unit, 0] for name in ("positions", "activations"))
+    return int(position), float(activation)
+
+
 def ranked_images(folder: Path) -> NDArray[np.int64]:
     """Which images are among the best of any unit of the model by activation, ascending."""
     with safe_open(folder / merged_ranking(ACTIVATION), framework="numpy") as file:

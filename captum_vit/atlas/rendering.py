@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from captum_vit.atlas.accentuation import accentuated
 from captum_vit.atlas.pieces import RenderPiece, ranges
 from captum_vit.atlas.sheets import as_tile, write_sheet
 from captum_vit.atlas.vectors import write_vectors
@@ -34,10 +35,13 @@ def render(worker: Worker, piece: RenderPiece, advance: Advance) -> None:
     # The piece is counted in neurons, and a contending recipe's steps may be fewer than the plan's.
     progress = _Steps(worker.plan.steps, advance)
     for batch in render_batches(worker.vit, addresses, worker.plan, batch_size=batch_size, on_step=progress):
-        for place, made in batch.items():
+        finished = []
+        for place, tried in batch.items():
+            made, started_from = accentuated(worker, tried, piece.site, piece.units[place])
             tiles[place] = as_tile(made.image, pictures.render_size)
-            records[place] = _record(piece.units[place], made)
-        vectors |= dict(zip(batch, _embedded(worker, list(batch.values())), strict=False))
+            records[place] = _record(piece.units[place], made, started_from)
+            finished.append(made)
+        vectors |= dict(zip(batch, _embedded(worker, finished), strict=False))
     check_folder((worker.folder / piece.last_file).parent)
     places = range(len(addresses))
     for number, (first, last) in enumerate(ranges(len(addresses), pictures.tiles)):
@@ -75,7 +79,7 @@ class _Steps:
             self._advance(more)
 
 
-def _record(unit: int, made: Render) -> dict[str, Any]:
+def _record(unit: int, made: Render, started_from: str | None) -> dict[str, Any]:
     """What is known of a render beside its pixels; numbers in seven digits, as single precision has."""
     stride = -(-len(made.history) // _KEPT_STEPS)
     return {
@@ -84,6 +88,7 @@ def _record(unit: int, made: Render) -> dict[str, Any]:
         "start": _number(made.start, 7),
         "worst": _number(made.worst, 7),
         "made_by": made.made_by,
+        "started_from": started_from,
         "problem": made.problem,
         "history_stride": stride,
         "history": [_number(float(value), 4) for value in made.history[::stride]],

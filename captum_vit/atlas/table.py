@@ -37,6 +37,7 @@ KINDS = {
     "silenced": "bool",
     "problem": "string",
     "made_by": "dictionary:string",
+    "started_from": "string",
     "agreement": "float32",
     "images": "list:int64",
     "image_names": "list:string",
@@ -55,7 +56,7 @@ KINDS = {
     "tiles": "int32",
 }
 
-_OF_RENDERS = ("activation", "worst", "problem", "made_by", "sheet", "tile", "tiles")
+_OF_RENDERS = ("activation", "worst", "problem", "made_by", "started_from", "sheet", "tile", "tiles")
 
 
 def write_neurons(folder: Path, manifest: Manifest, *more: Mapping[str, Mapping[str, Any]]) -> None:
@@ -144,9 +145,7 @@ def _rows(
             "images": images,
             "image_names": [shown(image.path) for image in best],
             "activations": [image.activation for image in best],
-            **{
-                name: made.get(name) for name in ("activation", "worst", "problem", "made_by", "sheet", "tile", "tiles")
-            },
+            **{name: made.get(name) for name in _OF_RENDERS},
             "ratio": _over(made.get("activation"), strongest, manifest),
             "worst_ratio": _over(made.get("worst"), strongest, manifest),
             "silenced": is_silenced(made.get("problem")),

@@ -45,6 +45,7 @@ def _described(index: int, card: Card, sheets: dict[Sheet, int]) -> dict[str, An
         "scale": [number(end) for end in card.scale],
         "counts": _filled(card),
         "problem": card.problem and shown(card.problem),
+        "startedFrom": card.started_from and shown(card.started_from),
         "words": [(shown(word), number(score)) for word, score in card.words],
         "wordThreshold": number(card.word_threshold),
         "classes": [(shown(label), int(count)) for label, count in card.classes],

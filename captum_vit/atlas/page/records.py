@@ -21,6 +21,7 @@ class State(IntEnum):
     SILENCED = 1  # the render ended where the activation is not above zero, or the neuron is dead
     PROBLEM = 2  # another problem, told by the card
     MISSING = 3  # there is no render, as it is not done yet or its piece failed
+    ACCENTUATED = 4  # no random start excites the neuron, and the render started from a photo
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,8 @@ class Card:
         Number of images in each bin of the model's ``edges``, shape ``(bins,)``; None where they were not counted.
     problem
         What went wrong with the render, in words.
+    started_from
+        Name of the photo from which the render started; None if it started at random.
     words
         The nearest words and their scores, best first, only those above the threshold.
     word_threshold
@@ -178,6 +181,7 @@ class Card:
     scale: tuple[float, float] = (0.0, 1.0)
     counts: NDArray[np.integer] | None = field(default=None, repr=False)
     problem: str | None = None
+    started_from: str | None = None
     words: Sequence[tuple[str, float]] = ()
     word_threshold: float | None = None
     classes: Sequence[tuple[str, int]] = ()

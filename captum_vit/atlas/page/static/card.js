@@ -39,11 +39,14 @@ function renderFigure(store, neuron, card) {
   const words = `Image optimized to excite ${address}, activation ${digits(store.activation[neuron])}`;
   const picture = store.render(neuron, words) || element("p", { class: "absent" }, stateWords(store.state[neuron]));
   const problem = card.problem && element("p", { class: "problem" }, element("strong", {}, "Means little: "), card.problem);
-  return element("figure", { class: "optimized" }, element("div", { class: "picture" }, picture), problem);
+  const started =
+    card.startedFrom &&
+    element("p", { class: "problem" }, element("strong", {}, "Accentuated: "), `no random start excites it, so this one started from the photo ${card.startedFrom}`);
+  return element("figure", { class: "optimized" }, element("div", { class: "picture" }, picture), problem, started);
 }
 
 function stateWords(state) {
-  return { [State.SILENCED]: "silenced", [State.PROBLEM]: "problem", [State.MISSING]: "not rendered" }[state] ?? "";
+  return { [State.SILENCED]: "silenced", [State.PROBLEM]: "problem", [State.MISSING]: "not rendered", [State.ACCENTUATED]: "from a photo" }[state] ?? "";
 }
 
 function scoreList(store, neuron) {

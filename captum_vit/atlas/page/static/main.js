@@ -242,8 +242,8 @@ function valueShown(store, neuron, sort) {
 /** What a neuron is, in a few words. */
 function badgesOf(store, neuron) {
   const badges = [];
-  if (store.state[neuron] !== State.RENDERED) badges.push(["trouble", stateWords(store.state[neuron])]);
-  if (store.ratio[neuron] > 1) badges.push(["above", "above photos"]);
+  if (store.state[neuron] !== State.RENDERED) badges.push([isTrouble(store.state[neuron]) ? "trouble" : "", stateWords(store.state[neuron])]);
+  if (isAbove(store, neuron)) badges.push(["above", "above photos"]);
   badges.push(store.live[neuron] ? ["live", "live"] : ["", "not live"]);
   if (store.text("word", neuron)) badges.push(["", store.text("word", neuron)]);
   return badges;

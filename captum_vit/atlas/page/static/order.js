@@ -4,7 +4,7 @@
 const SHOWN = {
   all: ["All", () => true],
   live: ["Live", (store, neuron) => store.live[neuron] === 1],
-  above: ["Above photos", (store, neuron) => store.ratio[neuron] > 1],
+  above: ["Above photos", isAbove],
   trouble: ["Silenced or problem", (store, neuron) => isTrouble(store.state[neuron])],
 };
 
@@ -20,6 +20,11 @@ const SORTS = {
   word: ["Word", "word"],
   class: ["Class", "topClass"],
 };
+
+/** Whether a render excites its neuron more than any photo, without having started from one. */
+function isAbove(store, neuron) {
+  return store.ratio[neuron] > 1 && store.state[neuron] !== State.ACCENTUATED;
+}
 
 function isTrouble(state) {
   return state === State.SILENCED || state === State.PROBLEM;

@@ -24,11 +24,11 @@ class SiteList {
   }
 
   bar(first, end) {
-    const { ratio, state, live } = this.store;
+    const { state, live } = this.store;
     const parts = { above: 0, live: 0, trouble: 0 };
     for (let neuron = first; neuron < end; neuron += 1) {
       if (isTrouble(state[neuron])) parts.trouble += 1;
-      else if (ratio[neuron] > 1) parts.above += 1;
+      else if (isAbove(this.store, neuron)) parts.above += 1;
       else if (live[neuron]) parts.live += 1;
     }
     const made = element("span", { class: "bar", "aria-hidden": "true" });

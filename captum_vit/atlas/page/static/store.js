@@ -3,7 +3,7 @@
 
 const VERSION = 2;
 const FILES_OF_CARDS_KEPT = 8;
-const State = { RENDERED: 0, SILENCED: 1, PROBLEM: 2, MISSING: 3 };
+const State = { RENDERED: 0, SILENCED: 1, PROBLEM: 2, MISSING: 3, ACCENTUATED: 4 };
 const received = new Map();
 
 /** Called by every script with data. */
