@@ -42,3 +42,5 @@ html_theme = "furo"
 html_title = "captum-vit"
 html_theme_options = {"navigation_with_keys": True}
 html_show_sphinx = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
