@@ -159,7 +159,7 @@ def _naming_seconds(undertaking: Undertaking, names: int) -> float:
     crops, texts = names * undertaking.manifest.k, 0
     if not (undertaking.folder / LEXICON).exists():
         crops, texts = crops + CROPS, len(naming.words) * len(TEMPLATES)
-    a_text = _seconds_a_row(lambda rows: clip.encode_texts(["a photo"] * rows)) if texts else 0.0
+    a_text = _seconds_a_row(lambda rows: clip.encode_texts([naming.words[0]] * rows)) if texts else 0.0
     return crops * a_crop + texts * a_text
 
 
