@@ -196,14 +196,12 @@ def test_a_node_that_is_removed_changes_nothing(tmp_path, photos, expected, clus
     folder = tmp_path / "atlas"
     node = cluster.add_node(num_cpus=1)
 
-    def remove():
-        while not any(folder.glob("renders/blocks.1/*.json")):
-            time.sleep(0.01)
-        cluster.add_node(num_cpus=1)
-        cluster.remove_node(node, allow_graceful=False)
-
-    removing = threading.Thread(target=remove)
-    removing.start()
-    make(folder, photos, Ray("auto", workers=1))
-    removing.join()
+    making = threading.Thread(target=make, args=(folder, photos, Ray("auto", workers=1)))
+    making.start()
+    while making.is_alive() and not any(folder.glob("renders/blocks.1/*.json")):
+        time.sleep(0.01)
+    # In the main thread, as nodes set handlers of signals.
+    cluster.add_node(num_cpus=1)
+    cluster.remove_node(node, allow_graceful=False)
+    making.join()
     assert contents(folder) == expected

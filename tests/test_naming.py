@@ -20,6 +20,8 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, SiglipC
 
 import captum_vit
 from captum_vit.atlas.engines.processes import Processes
+from captum_vit.atlas.estimate import estimate
+from captum_vit.atlas.making import name_with, undertake
 from captum_vit.atlas.naming.clip import OpenClip, TransformersClip, load_clip
 from captum_vit.atlas.naming.crops import WHOLE, Area, areas, cut, random_crops
 from captum_vit.atlas.naming.lexicon import Lexicon
@@ -500,6 +502,19 @@ def test_another_process_names_as_this_one_does(atlas, tmp_path):
         path.unlink()
     make(folder, engine=Processes(1), clip=Tinted(), words=HUES, quantile=0.2)
     assert names_in(folder) == before
+
+
+def test_an_estimate_counts_the_names(tmp_path):
+    settings = {"steps": 1, "k": 2}
+    undertaking = undertake(
+        tmp_path, "deit_micro", default_photos()[:4], neurons=["blocks.1:0-1"], device="cpu", settings=settings
+    )
+    assert estimate(undertaking, 1).names == 0
+    told = estimate(undertaking.naming(name_with(Tinted(), HUES, 0.99, "cpu")), 1)
+    assert told.names == 2
+    others = told.ranking_seconds + told.photo_seconds + told.render_seconds
+    assert told.seconds == pytest.approx(others + told.name_seconds)
+    assert told.name_seconds > 0
 
 
 def test_neurons_that_are_added_are_named_by_the_same_lexicon(atlas, tmp_path):
