@@ -143,7 +143,7 @@ def test_runs_of_units_are_the_units(units):
 
 
 def test_what_starts_from_a_photo_and_agreement_are_those_of_cards(tmp_path, photos, vit):
-    """Of enough photos to tell anything; embeddings are kept in half precision."""
+    """Of enough photos to tell anything; embeddings are kept in half precision, which may swap a pair of photos."""
     made = make(tmp_path / "atlas", [photos], neurons=["blocks.4:304-307"], k=4)
     plan, top = RenderPlan.of(vit, steps=2), captum_vit.top_images(vit, photos, 4, progress=False)
     best = most_activating(vit, list(made), top, k=4, progress=False)
@@ -153,8 +153,9 @@ def test_what_starts_from_a_photo_and_agreement_are_those_of_cards(tmp_path, pho
     assert [name and Path(name).name for name in started_from] == [each.started_from for each in renders]
     assert {name is None for name in started_from} == {True, False}
     expected = agreements(vit, renders, top, progress=False)
+    one_pair = 1 / (4 * (made.manifest.images.count - 4))
     for address, agreement in zip(made, expected, strict=True):
-        assert made[address].scores["agreement"] == pytest.approx(agreement.value, abs=0.02)
+        assert made[address].scores["agreement"] == pytest.approx(agreement.value, abs=1.01 * one_pair)
 
 
 # --- going on
