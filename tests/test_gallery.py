@@ -110,7 +110,7 @@ def test_without_neurons_it_shows_three_of_an_early_a_middle_and_a_late_site(nam
     sites = captum_vit.adapt(captum_vit.load(name)).sites
     for site in (sites[0], sites[len(sites) // 2], sites[-1]):
         assert len(list(Path("renders").glob(f"{site.name}-*.png"))) == 3
-    with Image.open(f"{name}-gallery.png") as picture:
+    with Image.open(f"{name}-steady-gallery.png") as picture:
         picture.load()
         assert min(picture.size) > 1000
 

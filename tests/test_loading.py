@@ -146,8 +146,10 @@ def test_load_model_gives_an_adapted_model_whose_output_is_one_tensor(timm_in_tr
     vit = captum_vit.load_model(f"transformers:{folder}")
     images = torch.rand(1, 3, 160, 160)
     assert isinstance(vit, captum_vit.AdaptedModel)
+    assert same_weights(vit.model, model)
     with torch.no_grad():
-        assert torch.equal(vit(images), model(images).logits)
+        # Of the model that was loaded: where its weights lie in memory, the last bit may depend on.
+        assert torch.equal(vit(images), vit.model(images).logits)
     assert vit.patch_map(images, "blocks.1:3").shape == (1, 10, 10)
 
 
@@ -165,7 +167,7 @@ def test_the_commands_take_a_scheme_a_checkpoint_and_random_weights(timm_in_tran
     run("render", name, "blocks.1:1", "--steps", 1, "--checkpoint", folder, "--out", "renders")
     settings = json.loads(Path("renders/blocks.1-1.json").read_text())["settings"]
     assert (settings["name"], settings["weights"]) == (name, str(folder))
-    assert len(list(Path().glob("transformers-*-blocks.1-1.png"))) == 1
+    assert len(list(Path().glob("transformers-*-blocks.1-1-steady.png"))) == 1
 
 
 def run(*arguments: object) -> str:
