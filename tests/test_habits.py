@@ -163,7 +163,7 @@ def test_without_a_command_the_help_is_shown_and_no_error():
 )
 def test_what_takes_long_says_how_long_before_it_starts(monkeypatch, command, told):
     monkeypatch.setattr("captum_vit.progress.LONG", -1)  # all that is measured is long
-    monkeypatch.setattr("captum_vit.cli.plan._STEPS_WORTH_TELLING", 1)
+    monkeypatch.setattr("captum_vit.optvis.timing._STEPS_WORTH_TELLING", 1)
     monkeypatch.setattr("captum_vit.cli.folders._MANY", 2)
     result = run(*command)
     assert result.exit_code == 0, result.output

@@ -10,7 +10,7 @@ from captum_vit.atlas.images import Entry, read_bytes, read_entries
 from captum_vit.atlas.ranking import ranked_sha256, strongest
 from captum_vit.atlas.reading import check_unchanged
 from captum_vit.atlas.worker import Worker
-from captum_vit.optvis.rendering import render
+from captum_vit.cards.card import started_again
 from captum_vit.optvis.results import Render
 from captum_vit.storage.files import shown
 
@@ -42,9 +42,8 @@ def accentuated(worker: Worker, made: Render, site: str, unit: int) -> tuple[Ren
     found = entry.name, hashlib.sha256(content).hexdigest()
     check_unchanged((entry.name, ranked_sha256(worker.folder, worker.manifest, photo, photo)[photo]), found)
     with tempfile.TemporaryDirectory() as scratch:
-        plan = worker.plan.starting_from(_file(worker, entry, content, Path(scratch)))
-        (again,) = render(worker.vit, made.neuron, plan=plan, progress=False)
-    return (again, shown(entry.name)) if again.problem is None else (made, None)
+        again = started_again(worker.vit, made, worker.plan, _file(worker, entry, content, Path(scratch)))
+    return again, shown(entry.name) if again is not made else None
 
 
 def _file(worker: Worker, entry: Entry, content: bytes, scratch: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 # Runs of units, both ends included.
 Runs: TypeAlias = tuple[tuple[int, int], ...]
@@ -85,8 +85,8 @@ class PhotoPiece:
 
 
 @dataclass(frozen=True)
-class RenderPiece:
-    """Some units of one site, to be rendered.
+class _UnitsPiece:
+    """Some units of one site.
 
     Attributes
     ----------
@@ -96,50 +96,7 @@ class RenderPiece:
         The units.
     """
 
-    site: str
-    runs: Runs
-
-    @property
-    def units(self) -> tuple[int, ...]:
-        """The units, in the order of their tiles and records."""
-        return units_of(self.runs)
-
-    @property
-    def name(self) -> str:
-        """The path of its files in the atlas, without a suffix."""
-        return f"renders/{self.site}/{self.runs[0][0]:06d}-{self.runs[-1][1]:06d}"
-
-    @property
-    def last_file(self) -> str:
-        """The file that is written last: where it is, the piece is done."""
-        return f"{self.name}.json"
-
-    def sheet(self, number: int) -> str:
-        """Path of a sheet of renders in the atlas."""
-        return f"{self.name}-{number:04d}.webp"
-
-    @property
-    def vectors(self) -> str:
-        """Path of the embeddings in the atlas."""
-        return f"{self.name}.safetensors"
-
-    @property
-    def amount(self) -> int:
-        """Neurons to render."""
-        return len(self.units)
-
-
-@dataclass(frozen=True)
-class NamePiece:
-    """Some units of one site, to be named.
-
-    Attributes
-    ----------
-    site
-        Name of the site.
-    runs
-        The units.
-    """
+    folder: ClassVar[str]
 
     site: str
     runs: Runs
@@ -151,18 +108,39 @@ class NamePiece:
 
     @property
     def name(self) -> str:
-        """The path of its file in the atlas, without a suffix."""
-        return f"names/{self.site}/{self.runs[0][0]:06d}-{self.runs[-1][1]:06d}"
+        """The path of its files in the atlas, without a suffix."""
+        return f"{self.folder}/{self.site}/{self.runs[0][0]:06d}-{self.runs[-1][1]:06d}"
 
     @property
     def last_file(self) -> str:
-        """The file that it ends in: where it is, the piece is done."""
+        """The file that is written last: where it is, the piece is done."""
         return f"{self.name}.json"
 
     @property
     def amount(self) -> int:
-        """Neurons to name."""
+        """How many neurons."""
         return len(self.units)
+
+
+class RenderPiece(_UnitsPiece):
+    """Some units of one site, to be rendered, in the order of their tiles."""
+
+    folder = "renders"
+
+    def sheet(self, number: int) -> str:
+        """Path of a sheet of renders in the atlas."""
+        return f"{self.name}-{number:04d}.webp"
+
+    @property
+    def vectors(self) -> str:
+        """Path of the embeddings in the atlas."""
+        return f"{self.name}.safetensors"
+
+
+class NamePiece(_UnitsPiece):
+    """Some units of one site, to be named."""
+
+    folder = "names"
 
 
 Piece: TypeAlias = RankingPiece | PhotoPiece | RenderPiece | NamePiece

@@ -216,10 +216,15 @@ def accentuated(vit: AdaptedModel, renders: Renders, best: Sequence[tuple[Photo,
     made = []
     for render_, photos in zip(renders, best, strict=True):
         if render_.problem and photos and plan.start is None and photos[0].activation > 0:
-            (again,) = render(vit, render_.neuron, plan=plan.starting_from(photos[0].path), progress=False)
-            render_ = again if again.problem is None else render_
+            render_ = started_again(vit, render_, plan, photos[0].path)
         made.append(render_)
     return replace(renders, renders=tuple(made))
+
+
+def started_again(vit: AdaptedModel, made: Render, plan: RenderPlan, photo: str | Path) -> Render:
+    """A neuron's render from a photo; the one that was made, where that means little, too."""
+    (again,) = render(vit, made.neuron, plan=plan.starting_from(photo), progress=False)
+    return made if again.problem else again
 
 
 def _check_photos(photos: Any) -> None:

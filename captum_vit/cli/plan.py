@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from captum_vit.probes.adapted import AdaptedModel
     from captum_vit.probes.address import Address
 
-# A calibration takes a few steps of two batches: where the whole is not many times that, it is soon done.
-_STEPS_WORTH_TELLING = 100
-
 RecipeName = Annotated[
     str,
     typer.Option(
@@ -104,10 +101,8 @@ class PlanChoice:
         self, vit: AdaptedModel, neurons: Sequence[Address], plan: RenderPlan, folder: Path | None, batch_size: int = 8
     ) -> None:
         """Say how long renders will take, if that is more than a minute; those in a folder are there already."""
-        from captum_vit.optvis.folder import saved
-        from captum_vit.optvis.timing import seconds_to_render
-        from captum_vit.progress import foretell
+        from captum_vit.optvis.folder import missing_in
+        from captum_vit.optvis.timing import foretell_renders
 
-        left = [neuron for neuron in neurons if folder is None or not saved(folder, neuron, plan)]
-        if plan.steps * -(-len(left) // batch_size) >= _STEPS_WORTH_TELLING:
-            foretell(f"{len(left)} neurons to render", seconds_to_render(vit, left, plan, batch_size))
+        left = missing_in(folder, neurons, plan)
+        foretell_renders(f"{len(left)} neurons to render", [(vit, left, plan)], batch_size)

@@ -15,6 +15,7 @@ from captum_vit.optvis.plan import PlanSettings, RenderPlan, resolve
 from captum_vit.optvis.rendering import EXAMPLE, render_batches
 from captum_vit.optvis.results import Render, Renders
 from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.probes.address import Address
 from captum_vit.progress import progress_bar
 from captum_vit.storage.files import check_folder
 
@@ -83,6 +84,11 @@ def render_into(
                 done[made.neuron] = made
     renders = Renders(tuple(done[neuron] for neuron in dict.fromkeys(neurons)))
     return replace(renders, sheet=renders.save_sheet(folder))
+
+
+def missing_in(folder: Path | None, neurons: Sequence[Address], plan: RenderPlan) -> list[Address]:
+    """Neurons whose renders by an equal plan are not in a folder; all of them where there is none."""
+    return [neuron for neuron in neurons if folder is None or saved(folder, neuron, plan) is None]
 
 
 def saved(folder: Path, neuron: str, plan: RenderPlan) -> Render | None:

@@ -1,19 +1,43 @@
-"""How long renders take on this machine, from a few steps."""
+"""How long renders take on this machine, from a few steps, and the word on it before they start."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import torch
 
 from captum_vit.optvis.plan import RenderPlan
 from captum_vit.optvis.rendering import render_batches
 from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.progress import foretell
 
 # Steps that a calibration takes, of which the first, which also allocates, does not count.
 _STEPS = 3
+# Where the whole is not many times the steps of two batches that a calibration takes, it is soon done.
+_STEPS_WORTH_TELLING = 100
+
+# A model, neurons of it, and how to render them.
+Work: TypeAlias = tuple[AdaptedModel, Sequence[str], RenderPlan]
+
+
+def foretell_renders(title: str, work: Sequence[Work], batch_size: int = 8) -> None:
+    """Say how long renders will take, if that is more than a minute.
+
+    Parameters
+    ----------
+    title
+        What takes so long.
+    work
+        Neurons that are to be rendered.
+    batch_size
+        Neurons to render at a time.
+    """
+    steps = sum(plan.steps * -(-len(neurons) // batch_size) for _, neurons, plan in work)
+    if steps >= _STEPS_WORTH_TELLING:
+        foretell(title, sum(seconds_to_render(vit, neurons, plan, batch_size) for vit, neurons, plan in work))
 
 
 def seconds_of_batch(vit: AdaptedModel, neurons: Sequence[str], plan: RenderPlan) -> float:

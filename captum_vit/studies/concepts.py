@@ -23,7 +23,7 @@ from captum_vit.studies.keeping import Kept, files_sha256
 from captum_vit.studies.measuring import check_asked, labels_of
 from captum_vit.studies.passes import Measured, measure_images
 from captum_vit.studies.sampling import choose
-from captum_vit.studies.study import Row, Study
+from captum_vit.studies.study import Row, Study, with_interval
 from captum_vit.studies.telling import Halves
 
 if TYPE_CHECKING:
@@ -270,9 +270,7 @@ def _rows(
                     "others": counts[3],
                     "unit": f"{unit.site}:{unit.unit}",
                     "depth": places[unit.site],
-                    AUC: unit.auc,
-                    f"low {AUC}": unit.ends[0],
-                    f"high {AUC}": unit.ends[1],
+                    **with_interval(AUC, unit.auc, unit.ends),
                     CHOSEN: unit.chosen,
                     CHANCE: unit.chance,
                     P: unit.p_value,

@@ -20,6 +20,7 @@ from captum_vit.studies.bootstrap import interval
 from captum_vit.studies.classifier import Classifier, find_classifier
 from captum_vit.studies.keeping import Kept
 from captum_vit.studies.passes import measure_images
+from captum_vit.studies.study import with_interval
 
 WHOLE = "full"
 
@@ -151,13 +152,8 @@ def accuracies(hits: Hits, view: str, seed: int, whole: str = WHOLE) -> dict[str
     columns: dict[str, float | None] = {}
     for name, of_view in (("top-1", hits.top1), ("top-5", hits.top5)):
         right = of_view[view].reshape(len(of_view[view]), -1).mean(1)
-        columns |= _with_interval(name, float(right.mean()), interval(right, seed=seed))
+        columns |= with_interval(name, float(right.mean()), interval(right, seed=seed))
         total = of_view[whole].sum()
         share = float(right.sum() / total) if total else None
-        columns |= _with_interval(f"{name} of {whole}", share, interval(right, of_view[whole], seed))
+        columns |= with_interval(f"{name} of {whole}", share, interval(right, of_view[whole], seed))
     return columns
-
-
-def _with_interval(name: str, value: float | None, ends: tuple[float, float] | None) -> dict[str, float | None]:
-    low, high = ends or (None, None)
-    return {name: value, f"low {name}": low, f"high {name}": high}

@@ -24,7 +24,7 @@ from captum_vit.studies.keeping import Kept, files_sha256
 from captum_vit.studies.measuring import check_asked
 from captum_vit.studies.passes import Measured, measure_images
 from captum_vit.studies.sampling import choose
-from captum_vit.studies.study import Row, Study
+from captum_vit.studies.study import Row, Study, with_interval
 from captum_vit.studies.variance import interval_within, share_within
 
 if TYPE_CHECKING:
@@ -213,9 +213,8 @@ def _row(vit: AdaptedModel, number: int, measured: Measured, seed: int) -> Row:
     }
     changes = measured.values[f"{CHANGES} {site.name}"].astype(np.float64)
     for measure, (part, of) in zip(MEASURES, changes.transpose(1, 2, 0), strict=True):
-        low, high = interval(part, of, seed) or (None, None)
         value = float(part.sum() / of.sum()) if of.any() else None
-        row |= {measure: value, f"low {measure}": low, f"high {measure}": high}
+        row |= with_interval(measure, value, interval(part, of, seed))
     means, variances = measured.values[f"{MOMENTS} {site.name}"].astype(np.float64).transpose(1, 0, 2)
-    low, high = interval_within(means, variances, seed) or (None, None)
-    return {**row, WITHIN: share_within(means, variances), f"low {WITHIN}": low, f"high {WITHIN}": high}
+    within = with_interval(WITHIN, share_within(means, variances), interval_within(means, variances, seed))
+    return {**row, **within}

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from captum_vit.optvis.folder import render_into, saved
+from captum_vit.optvis.folder import missing_in, render_into
 from captum_vit.optvis.plan import PlanSettings, RenderPlan
 from captum_vit.optvis.rendering import render
 from captum_vit.optvis.results import Render, Renders, to_pil
-from captum_vit.optvis.timing import seconds_to_render
+from captum_vit.optvis.timing import foretell_renders
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.probes.address import Address
-from captum_vit.progress import foretell
 from captum_vit.storage.marks import file_name
 from captum_vit.studies.bootstrap import interval
 from captum_vit.studies.structure import correlation_width, mean_frequency
+from captum_vit.studies.study import with_interval
 from captum_vit.studies.trend import rising_pairs
 
 Columns = dict[str, str | int | float | None]
@@ -31,8 +31,6 @@ FREQUENCY, SCALE = STRUCTURE = ("frequency", "scale")
 FINER, LARGER = PROGRESSION = ("finer with depth", "larger with depth")
 # What the row of all sites together has in the place of one's name.
 ALL_SITES = "all"
-# A calibration takes a few steps of two batches: where the whole is not many times that, it is soon done.
-_STEPS_WORTH_TELLING = 100
 _AT_ONCE = 16  # renders, whose structure is measured together
 
 
@@ -57,21 +55,12 @@ class Task:
     plan: RenderPlan
     folder: Path | None
 
-    @property
-    def missing(self) -> list[Address]:
-        """Neurons that are not in the folder."""
-        if self.folder is None:
-            return list(self.neurons)
-        return [neuron for neuron in self.neurons if saved(self.folder, neuron, self.plan) is None]
-
 
 def render_all(tasks: Sequence[Task], *, batch_size: int, progress: bool) -> list[Renders]:
     """Render the neurons of all tasks; how long that takes is told before, where it is more than a minute."""
     if progress:
-        left = [(task, task.missing) for task in tasks]
-        if sum(task.plan.steps * -(-len(missing) // batch_size) for task, missing in left) >= _STEPS_WORTH_TELLING:
-            seconds = sum(seconds_to_render(task.vit, missing, task.plan, batch_size) for task, missing in left)
-            foretell(f"Rendering {sum(len(missing) for _, missing in left)} neurons", seconds)
+        work = [(task.vit, missing_in(task.folder, task.neurons, task.plan), task.plan) for task in tasks]
+        foretell_renders(f"Rendering {sum(len(neurons) for _, neurons, _ in work)} neurons", work, batch_size)
     return [_as_kept(_rendered(task, batch_size, progress)) for task in tasks]
 
 
@@ -164,9 +153,8 @@ def measure_all(renders: Iterable[Render]) -> list[Measured]:
 
 def mean_column(name: str, values: Sequence[float], seed: int) -> Columns:
     """A column of a mean over neurons, and those of its interval; None where there are none."""
-    ends = interval(values, seed=seed)
-    low, high = ends or (None, None)
-    return {name: float(np.mean(values)) if len(values) else None, f"low {name}": low, f"high {name}": high}
+    mean = float(np.mean(values)) if len(values) else None
+    return {**with_interval(name, mean, interval(values, seed=seed))}
 
 
 def counted(neurons: Sequence[Measured]) -> Columns:
@@ -190,11 +178,10 @@ def progression(sites: Iterable[Iterable[Measured]], seed: int) -> Columns:
     columns: Columns = {}
     for number, name in enumerate(PROGRESSION):
         found = rising_pairs([[values[number] for values in group] for group in groups], seed)
-        share, low, high = found or (None, None, None)
-        columns |= {name: share, f"low {name}": low, f"high {name}": high}
+        columns |= with_interval(name, found[0], found[1:]) if found else with_interval(name, None, None)
     return columns
 
 
 def no_progression() -> Columns:
     """The same columns for a row of one site, which tells none."""
-    return {f"{end}{name}": None for name in PROGRESSION for end in ("", "low ", "high ")}
+    return {column: None for name in PROGRESSION for column in with_interval(name, None, None)}

@@ -16,6 +16,12 @@ from captum_vit.storage.files import check_folder, replacing
 Row = Mapping[str, str | int | float | None]
 
 
+def with_interval(name: str, value: float | None, ends: tuple[float, float] | None) -> dict[str, float | None]:
+    """The column of a measure and those of its interval's ends, ``low`` and ``high`` before its name."""
+    low, high = ends or (None, None)
+    return {name: value, f"low {name}": low, f"high {name}": high}
+
+
 @dataclass(frozen=True)
 class Study:
     """A table of measures with all that it takes to measure again.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,11 +12,6 @@ from captum_vit.cli import words
 from captum_vit.cli.model import Device, RandomWeights, Seed
 from captum_vit.cli.studies import running
 from captum_vit.probes.devices import AUTO
-
-# Whatever takes seconds to import (torch, timm, Lucent, matplotlib) is imported in the function that needs it.
-if TYPE_CHECKING:
-    from captum_vit.probes.adapted import AdaptedModel
-    from captum_vit.studies.study import Study
 
 
 def background(
@@ -47,19 +43,16 @@ def background(
     asked = running.Asked(models, out, checkpoint, random_weights, seed, device)
     files = running.labelled(images, labels)
 
-    def measured(vit: AdaptedModel, name: str) -> Study:
-        from captum_vit import studies
+    from captum_vit import studies
 
-        return studies.background(
-            vit,
-            files,
-            boxes,
-            name=name,
-            fill=fill,
-            classifier=classifier,
-            seed=seed,
-            batch_size=batch_size,
-            keep=out,
-        )
-
+    measured = partial(
+        studies.background,
+        images=files,
+        boxes=boxes,
+        fill=fill,
+        classifier=classifier,
+        seed=seed,
+        batch_size=batch_size,
+        keep=out,
+    )
     running.run("background", asked, measured)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import Annotated
 
 import typer
 
 from captum_vit.cli.model import Device, RandomWeights, Seed
 from captum_vit.cli.studies import running
 from captum_vit.probes.devices import AUTO
-
-# Whatever takes seconds to import (torch, timm, Lucent, matplotlib) is imported in the function that needs it.
-if TYPE_CHECKING:
-    from captum_vit.probes.adapted import AdaptedModel
-    from captum_vit.studies.study import Study
 
 
 def frequency(
@@ -38,19 +34,16 @@ def frequency(
     asked = running.Asked(models, out, checkpoint, random_weights, seed, device)
     files = running.labelled(images, labels)
 
-    def measured(vit: AdaptedModel, name: str) -> Study:
-        from captum_vit import studies
-        from captum_vit.studies.frequency import RADII
+    from captum_vit import studies
+    from captum_vit.studies.frequency import RADII
 
-        return studies.frequency(
-            vit,
-            files,
-            name=name,
-            radii=radius or RADII,
-            classifier=classifier,
-            seed=seed,
-            batch_size=batch_size,
-            keep=out,
-        )
-
+    measured = partial(
+        studies.frequency,
+        images=files,
+        radii=radius or RADII,
+        classifier=classifier,
+        seed=seed,
+        batch_size=batch_size,
+        keep=out,
+    )
     running.run("frequency", asked, measured)

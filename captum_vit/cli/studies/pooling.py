@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 from captum_vit.cli.model import Device, RandomWeights, Seed
 from captum_vit.cli.studies import running
 from captum_vit.probes.devices import AUTO
-
-# Whatever takes seconds to import (torch, timm, Lucent, matplotlib) is imported in the function that needs it.
-if TYPE_CHECKING:
-    from captum_vit.probes.adapted import AdaptedModel
-    from captum_vit.studies.study import Study
 
 
 def pooling(
@@ -30,17 +25,14 @@ def pooling(
     asked = running.Asked(models, out, checkpoint, random_weights, seed, device)
     files = running.labelled(images, labels)
 
-    def measured(vit: AdaptedModel, name: str) -> Study:
-        from captum_vit import studies
+    from captum_vit import studies
 
-        return studies.pooling(
-            vit,
-            files,
-            name=name,
-            classifier=classifier,
-            seed=seed,
-            batch_size=batch_size,
-            keep=out,
-        )
-
+    measured = partial(
+        studies.pooling,
+        images=files,
+        classifier=classifier,
+        seed=seed,
+        batch_size=batch_size,
+        keep=out,
+    )
     running.run("pooling", asked, measured)

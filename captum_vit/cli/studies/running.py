@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 from rich.markup import escape
@@ -52,6 +52,14 @@ Checkpoints = Annotated[
 ]
 
 
+class Measured(Protocol):
+    """What measures a model: a study's function, to which everything else has been said."""
+
+    def __call__(self, vit: AdaptedModel, *, name: str) -> Study:
+        """From a model with its weights, on the device, and the name that tables give it, to its table."""
+        ...
+
+
 @dataclass(frozen=True)
 class Asked:
     """Which models a study is to measure, and where: what the options of all studies say.
@@ -89,7 +97,7 @@ class Asked:
         ]
 
 
-def run(study: str, asked: Asked, measured: Callable[[AdaptedModel, str], Study]) -> None:
+def run(study: str, asked: Asked, measured: Measured) -> None:
     """Measure the models one after another; files are written anew whenever one is done, and all is told at the end.
 
     What the folder has already of the study stays in its table.
@@ -101,8 +109,7 @@ def run(study: str, asked: Asked, measured: Callable[[AdaptedModel, str], Study]
     asked
         The models, and where files go.
     measured
-        From a model with its weights, on the device, and the name that tables give it, to its table. It should keep
-        what it does in the folder, so that nothing is measured twice.
+        What measures one. It should keep what it does in the folder, so that nothing is measured twice.
 
     Raises
     ------
@@ -129,7 +136,7 @@ def run(study: str, asked: Asked, measured: Callable[[AdaptedModel, str], Study]
             try:
                 before = kept_in(asked.out, study)
                 with choice.loaded() as vit:
-                    one = measured(vit, choice.full_name)
+                    one = measured(vit, name=choice.full_name)
                 whole = add_to(asked.out, one)
                 if before is not None and choice.full_name in before.models and before.of(choice.full_name) == one:
                     console.stderr().print("It was measured before, with the same settings.")
