@@ -17,13 +17,17 @@ import captum_vit
 from captum_vit import cli, studies
 from captum_vit.cli import words
 from captum_vit.cli.studies import app as commands_of_studies
+from captum_vit.data.images import read_image
 from captum_vit.errors import StudyError
 from captum_vit.probes.adapted import AdaptedModel
+from captum_vit.regression import ridge
 from captum_vit.studies import Study, background, find_classifier, frequency
 from captum_vit.studies.background import FILLS, filled
 from captum_vit.studies.bootstrap import interval
-from captum_vit.studies.classifier import AUTO, FITTED, ONLY_ONE, OWN, PROBE, ridge, split
+from captum_vit.studies.classifier import FITTED, KINDS, ONLY_ONE, split
 from captum_vit.studies.figures import draw_study
+from captum_vit.studies.measuring import among_best
+from captum_vit.studies.readouts import NEIGHBOURS, linear_probe, nearest_neighbours
 from captum_vit.studies.regions import Box, Regions, boxes_to_mask, read_boxes
 from captum_vit.studies.spectrum import energy_kept, high_pass, low_pass
 
@@ -120,10 +124,57 @@ def test_halves_of_each_class_are_drawn_by_the_seed_and_single_images_are_left_o
     assert split(labels, seed=1)[0] == fit != split(labels, seed=2)[0]
 
 
-def test_ridge_tells_apart_what_lies_apart() -> None:
+def test_ridge_shrinks_the_slope_by_its_penalty_and_leaves_the_intercept() -> None:
+    # x - 4 is -2, 0 and 2, y - 6 is -4, 0 and 4: slope 16 / (8 + penalty), where the penalty is half of 8.
+    weight, bias = ridge(torch.tensor([[2.0], [4.0], [6.0]]), torch.tensor([[2.0], [6.0], [10.0]]), 0.5)
+    assert weight.item() == pytest.approx(16 / 12)
+    assert bias.item() == pytest.approx(6 - 4 * 16 / 12)
+
+
+def test_a_probe_tells_apart_what_lies_apart() -> None:
     rows = torch.tensor([[0.0, 1.0], [0.1, 1.1], [5.0, 1.0], [5.1, 1.1]])
-    weight, bias = ridge(rows, torch.tensor([1, 1, 0, 0]), 2)
-    assert (rows @ weight + bias).argmax(1).tolist() == [1, 1, 0, 0]
+    probe = linear_probe(rows, torch.tensor([1, 1, 0, 0]), 2)
+    assert probe.scores(rows).argmax(1).tolist() == [1, 1, 0, 0]
+
+
+def test_neighbours_vote_by_the_cosine_and_classes_without_one_have_no_score() -> None:
+    # Cosines with (1, 0), whatever the lengths: 1, 0.8, 0.6 and 0; the third class has no image.
+    rows = torch.tensor([[2.0, 0.0], [0.4, 0.3], [3.0, 4.0], [0.0, 0.5]])
+    scores = nearest_neighbours(rows, torch.tensor([0, 1, 1, 0]), 3).scores(torch.tensor([[5.0, 0.0], [0.0, 0.1]]))
+    # With (0, 1) they are 0, 0.6, 0.8 and 1.
+    one, others = np.exp(1 / 0.07) + np.exp(0), np.exp(0.8 / 0.07) + np.exp(0.6 / 0.07)
+    expected = [np.log(one), np.log(others), -np.inf]
+    np.testing.assert_allclose(scores, [expected, expected], rtol=1e-5)
+
+
+def test_of_many_images_the_twenty_nearest_vote_for_each_place_of_a_map() -> None:
+    # Twenty images of one class lie in the direction of one axis, and fifty of the other in that of another.
+    rows = torch.cat([torch.tensor([[1.0, 0.0, 0.0]]).expand(20, 3), torch.tensor([[0.6, 0.8, 0.0]]).expand(50, 3)])
+    found = nearest_neighbours(rows, torch.tensor([0] * 20 + [1] * 50), 2)
+    scores = found.scores(torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]]]))
+    assert scores.shape == (2, 1, 2)
+    expected = [[[np.log(20) + 1 / 0.07, -np.inf]], [[-np.inf, np.log(20) + 0.8 / 0.07]]]
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    assert found.words == f"{NEIGHBOURS} nearest neighbours by cosine, of 70 images"
+
+
+def test_a_class_without_a_score_is_not_among_the_best_five() -> None:
+    scores = torch.tensor([[3.0, 2.0, -torch.inf], [3.0, 2.0, -torch.inf], [3.0, 2.0, -torch.inf]])
+    top1, top5 = among_best(scores, torch.tensor([0, 1, 2]))
+    assert top1.tolist() == [True, False, False]
+    assert top5.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("kind", ["probe", "neighbours"])
+def test_both_kinds_of_fitted_classifier_have_the_same_halves(vit: AdaptedModel, folders: Path, kind: str) -> None:
+    labels = {str(file): file.parent.name for file in sorted((folders / "images").rglob("*.png"))}
+    fit, test, _ = split(labels, seed=3)
+    found = find_classifier(vit, labels, kind, seed=3, progress=False)
+    assert found.files == test
+    assert found.left_out == dict.fromkeys(fit, FITTED)
+    photos = [read_image(file) for file in test]
+    images = vit.preprocessing.normalize(torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2))
+    assert found.scores(images).argmax(1).tolist() == [found.targets[label] for label in test.values()]
 
 
 def test_the_head_is_taken_where_it_knows_the_labels_by_name_or_with_a_number(vit: AdaptedModel) -> None:
@@ -282,7 +333,7 @@ def test_the_command_writes_a_table_of_several_models_and_a_picture(folders: Pat
 
 def test_the_command_knows_the_words_of_the_library() -> None:
     assert words.FILLS == FILLS
-    assert set(words.CLASSIFIERS) == {AUTO, OWN, PROBE}
+    assert words.CLASSIFIERS == KINDS
     assert all(command.callback.__name__ in studies.__all__ for command in commands_of_studies.registered_commands)
 
 

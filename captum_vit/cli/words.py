@@ -27,7 +27,7 @@ REDUCTIONS_OF_RELEVANCE = ("sum", "max")
 MEASURES = ("activation", "relevance")
 TARGETS = ("top", "norm", "sum")
 FILLS = ("zero", "mean", "blur")
-CLASSIFIERS = ("auto", "own", "probe")
+CLASSIFIERS = ("own", "probe", "neighbours", "auto")
 DTYPES = ("float32", "bfloat16", "float16")
 
 

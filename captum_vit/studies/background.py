@@ -17,7 +17,7 @@ from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.studies.classifier import Classifier
 from captum_vit.studies.drawing import finish, panels, percent
 from captum_vit.studies.keeping import Kept, files_sha256
-from captum_vit.studies.measuring import WHOLE, Scored, accuracies, check_asked, columns_of, labels_of, measure
+from captum_vit.studies.measuring import WHOLE, Classification, Scored, accuracies, check_asked, columns_of, labels_of
 from captum_vit.studies.regions import Regions
 from captum_vit.studies.study import Row, Study
 
@@ -77,14 +77,9 @@ def background(
     if fill not in FILLS:
         raise StudyError(f'no fill "{fill}"; use {", ".join(FILLS)}')
     check_asked(vit, batch_size)
-    labels, regions, crop = labels_of(images), Regions(boxes), eval_crop(vit)
-    settings = {
-        "fill": fill,
-        "classifier": classifier,
-        "seed": seed,
-        "images": files_sha256(labels),
-        "boxes": files_sha256(regions.files),
-    }
+    asked = Classification(vit, labels_of(images), classifier, seed, batch_size, progress)
+    regions, crop = Regions(boxes), eval_crop(vit)
+    settings = {"fill": fill, **asked.settings, "boxes": files_sha256(regions.files)}
     kept = Kept(keep, "background", vit, name, settings)
     if kept.done is not None:
         return kept.done
@@ -108,9 +103,7 @@ def background(
         ):
             yield view, found.scores(vit.preprocessing.normalize(image.to(vit.dtype))), area
 
-    hits = measure(
-        vit, labels, read, scored, kept, classifier=classifier, seed=seed, batch_size=batch_size, progress=progress
-    )
+    hits = asked.measure(read, scored, kept)
     rows: list[Row] = [
         {
             "parameters": kept.facts["parameters"],

@@ -15,8 +15,8 @@ from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.studies.classifier import Classifier
 from captum_vit.studies.drawing import finish, panels, percent
 from captum_vit.studies.isolation import Isolation
-from captum_vit.studies.keeping import Kept, files_sha256
-from captum_vit.studies.measuring import WHOLE, Scored, accuracies, check_asked, columns_of, labels_of, measure
+from captum_vit.studies.keeping import Kept
+from captum_vit.studies.measuring import WHOLE, Classification, Scored, accuracies, check_asked, columns_of, labels_of
 from captum_vit.studies.study import Row, Study
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def class_token(
         The numbers n, from 0 to the number of blocks that the class token passes; all when not given. Cut off until 0,
         or alone from the last number, the model is as it is.
     classifier, seed, batch_size, progress, keep
-        As for :func:`captum_vit.studies.frequency`. A probe is fitted on the model as it is.
+        As for :func:`captum_vit.studies.frequency`. Probe and neighbours are those of the model as it is.
 
     Returns
     -------
@@ -71,7 +71,8 @@ def class_token(
         An image is in no folder that is named after its class.
     """
     check_asked(vit, batch_size)
-    labels, isolation = labels_of(images), Isolation(vit)
+    asked = Classification(vit, labels_of(images), classifier, seed, batch_size, progress)
+    isolation = Isolation(vit)
     depth = len(isolation.blocks)
     numbers = sorted(set(range(depth + 1) if blocks is None else blocks))
     if not numbers or not all(isinstance(number, int) and 0 <= number <= depth for number in numbers):
@@ -81,9 +82,7 @@ def class_token(
     settings = {
         # What was asked, and not what it comes to: models of other depths have other numbers.
         "blocks": None if blocks is None else numbers,
-        "classifier": classifier,
-        "seed": seed,
-        "images": files_sha256(labels),
+        **asked.settings,
     }
     kept = Kept(keep, "class-token", vit, name, settings)
     if kept.done is not None:
@@ -103,17 +102,7 @@ def class_token(
                 scores = found.scores(images)
             yield view, scores, None
 
-    hits = measure(
-        vit,
-        labels,
-        lambda file: crop(open_rgb(file)),
-        scored,
-        kept,
-        classifier=classifier,
-        seed=seed,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    hits = asked.measure(lambda file: crop(open_rgb(file)), scored, kept)
     rows: list[Row] = [
         {
             "parameters": kept.facts["parameters"],

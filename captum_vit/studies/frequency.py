@@ -14,8 +14,8 @@ from captum_vit.errors import StudyError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.studies.classifier import Classifier
 from captum_vit.studies.drawing import finish, panels, percent
-from captum_vit.studies.keeping import Kept, files_sha256
-from captum_vit.studies.measuring import WHOLE, Scored, accuracies, check_asked, columns_of, labels_of, measure
+from captum_vit.studies.keeping import Kept
+from captum_vit.studies.measuring import WHOLE, Classification, Scored, accuracies, check_asked, columns_of, labels_of
 from captum_vit.studies.spectrum import energy_kept, high_pass, low_pass
 from captum_vit.studies.study import Row, Study
 
@@ -54,8 +54,9 @@ def frequency(
         different input sizes then get the same content. The low-pass keeps frequencies up to the radius, and the
         high-pass those beyond it and the mean colour.
     classifier
-        ``"own"``, the model's head; ``"probe"``, a linear one that is fitted on half of the images, unfiltered; or
-        ``"auto"``, the head if it knows the folder's labels.
+        ``"own"``, the model's head; ``"probe"``, a linear one that is fitted on half of the images, unfiltered;
+        ``"neighbours"``, the vote of the 20 nearest images of that half; or ``"auto"``, the head if it knows the
+        folder's labels, or else a probe.
     seed
         Draws the halves and the bootstrap.
     batch_size
@@ -84,14 +85,8 @@ def frequency(
     cuts = {f"{kind} {radius:g}": (kind, float(radius)) for kind in FILTERS for radius in sorted(set(radii))}
 
     check_asked(vit, batch_size)
-    labels = labels_of(images)
-    settings = {
-        "radii": sorted(set(map(float, radii))),
-        "classifier": classifier,
-        "seed": seed,
-        "images": files_sha256(labels),
-    }
-    kept = Kept(keep, "frequency", vit, name, settings)
+    asked = Classification(vit, labels_of(images), classifier, seed, batch_size, progress)
+    kept = Kept(keep, "frequency", vit, name, {"radii": sorted(set(map(float, radii))), **asked.settings})
     if kept.done is not None:
         return kept.done
     crop = eval_crop(vit)
@@ -105,17 +100,7 @@ def frequency(
             filtered = FILTERS[kind](pixels, radius)
             yield cut, scores(filtered), energy_kept(filtered, pixels)
 
-    hits = measure(
-        vit,
-        labels,
-        lambda file: crop(open_rgb(file)),
-        scored,
-        kept,
-        classifier=classifier,
-        seed=seed,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    hits = asked.measure(lambda file: crop(open_rgb(file)), scored, kept)
     rows: list[Row] = [
         {
             "parameters": kept.facts["parameters"],

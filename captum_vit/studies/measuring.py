@@ -18,7 +18,7 @@ from captum_vit.errors import StudyError
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.studies.bootstrap import interval
 from captum_vit.studies.classifier import Classifier, find_classifier
-from captum_vit.studies.keeping import Kept
+from captum_vit.studies.keeping import Kept, files_sha256
 from captum_vit.studies.passes import measure_images
 from captum_vit.studies.study import with_interval
 
@@ -61,82 +61,124 @@ def check_asked(vit: AdaptedModel, batch_size: int) -> None:
     whole_number("batch_size", batch_size, error=StudyError)
 
 
-def measure(
-    vit: AdaptedModel,
-    labels: Mapping[str, str],
-    read: Callable[[str], Tensor],
-    scored: Callable[[Tensor, Classifier], Iterable[Scored]],
-    kept: Kept,
-    *,
-    whole: str = WHOLE,
-    classifier: str = "auto",
-    seed: int = 0,
-    batch_size: int = 32,
-    progress: bool = True,
-) -> Hits:
-    """Classify views of images.
+@dataclass(frozen=True)
+class Classification:
+    """What the studies of a classifier are all asked: a model, labelled images, and how it is to tell them apart.
 
-    Parameters
+    Attributes
     ----------
     vit
         The adapted model.
     labels
         Image files and their labels.
-    read
-        From a file to what ``scored`` takes of it, ``(C, H, W)``; an error of this package leaves the image out.
-    scored
-        From a batch of these, on the model's device, and the classifier to the scores of the views.
-    kept
-        Where passes keep how far they have come.
-    whole
-        The view whose accuracy is the model's own.
     classifier, seed, batch_size, progress
         As for :func:`captum_vit.studies.find_classifier`.
-
-    Raises
-    ------
-    StudyError
-        No image can be used.
     """
-    found = find_classifier(
-        vit, labels, classifier, seed=seed, batch_size=batch_size, progress=progress, notes=kept.notes("fit")
-    )
 
-    def right(pixels: Tensor, files: Sequence[str]) -> dict[str, Tensor]:
-        places = torch.tensor([found.targets[found.files[file]] for file in files], device=vit.device)
-        values: dict[str, Tensor] = {}
-        for view, scores, number in scored(pixels.to(vit.device), found):
-            best = scores.topk(min(5, scores.shape[-1]), dim=-1).indices == places.view(-1, *[1] * (scores.dim() - 1))
-            values |= {f"top-1 {view}": best[..., 0], f"top-5 {view}": best.any(-1)}
-            if number is not None:
-                values[f"extra {view}"] = number
-        return values
+    vit: AdaptedModel
+    labels: Mapping[str, str]
+    classifier: str
+    seed: int
+    batch_size: int
+    progress: bool
 
-    measured = measure_images(
-        list(found.files),
-        read,
-        right,
-        title="Classifying images",
-        batch_size=batch_size,
-        progress=progress,
-        notes=kept.notes("classify"),
-    )
-    left_out = {**found.left_out, **measured.left_out}
-    if not measured.used:
-        raise StudyError(f"none of {len(labels)} images can be used; {next(iter(left_out.values()), 'there are none')}")
-    top1, top5, extra = (
-        {name.removeprefix(part): each for name, each in measured.values.items() if name.startswith(part)}
-        for part in ("top-1 ", "top-5 ", "extra ")
-    )
-    extra = {view: each.astype(np.float64) for view, each in extra.items()}
-    facts = {
-        "classifier": found.words,
-        "classes": len(found.targets),
-        "top-1": float(top1[whole].mean()),
-        "images": len(measured.used),
-        "left_out": left_out,
-    }
-    return Hits(top1, top5, extra, facts)
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of it the answer depends on, and is the same for all models."""
+        return {"classifier": self.classifier, "seed": self.seed, "images": files_sha256(self.labels)}
+
+    def measure(
+        self,
+        read: Callable[[str], Tensor],
+        scored: Callable[[Tensor, Classifier], Iterable[Scored]],
+        kept: Kept,
+        whole: str = WHOLE,
+    ) -> Hits:
+        """Classify views of the images.
+
+        Parameters
+        ----------
+        read
+            From a file to what ``scored`` takes of it, ``(C, H, W)``; an error of this package leaves the image out.
+        scored
+            From a batch of these, on the model's device, and the classifier to the scores of the views.
+        kept
+            Where passes keep how far they have come.
+        whole
+            The view whose accuracy is the model's own.
+
+        Raises
+        ------
+        StudyError
+            There is no classifier, or no image can be used.
+        """
+        found = find_classifier(
+            self.vit,
+            self.labels,
+            self.classifier,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            progress=self.progress,
+            notes=kept.notes("fit"),
+        )
+
+        def hits(pixels: Tensor, files: Sequence[str]) -> dict[str, Tensor]:
+            places = torch.tensor([found.targets[found.files[file]] for file in files], device=self.vit.device)
+            values: dict[str, Tensor] = {}
+            for view, scores, number in scored(pixels.to(self.vit.device), found):
+                values[f"top-1 {view}"], values[f"top-5 {view}"] = among_best(scores, places)
+                if number is not None:
+                    values[f"extra {view}"] = number
+            return values
+
+        measured = measure_images(
+            list(found.files),
+            read,
+            hits,
+            title="Classifying images",
+            batch_size=self.batch_size,
+            progress=self.progress,
+            notes=kept.notes("classify"),
+        )
+        left_out = {**found.left_out, **measured.left_out}
+        if not measured.used:
+            raise StudyError(
+                f"none of {len(self.labels)} images can be used; {next(iter(left_out.values()), 'there are none')}"
+            )
+        top1, top5, extra = (
+            {name.removeprefix(part): each for name, each in measured.values.items() if name.startswith(part)}
+            for part in ("top-1 ", "top-5 ", "extra ")
+        )
+        extra = {view: each.astype(np.float64) for view, each in extra.items()}
+        facts = {
+            "classifier": found.words,
+            "classes": len(found.targets),
+            "top-1": float(top1[whole].mean()),
+            "images": len(measured.used),
+            "left_out": left_out,
+        }
+        return Hits(top1, top5, extra, facts)
+
+
+def among_best(scores: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether the label's class has the best score, and whether it has one of the best five.
+
+    Parameters
+    ----------
+    scores
+        Scores of the classes, ``(B, classes)``, or for ``P`` places, ``(B, P, classes)``. A class with minus infinity,
+        which no neighbour is of, is never among the best, however few others there are.
+    places
+        Each label's place among the classes, ``(B,)``.
+
+    Returns
+    -------
+    top1, top5
+        Of bool, ``(B,)`` or ``(B, P)``.
+    """
+    best = scores.topk(min(5, scores.shape[-1]), dim=-1)
+    right = (best.indices == places.view(-1, *[1] * (scores.dim() - 1))) & (best.values > -torch.inf)
+    return right[..., 0], right.any(-1)
 
 
 def columns_of(whole: str = WHOLE) -> tuple[str, ...]:

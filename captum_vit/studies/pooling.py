@@ -16,8 +16,8 @@ from captum_vit.data.images import open_rgb
 from captum_vit.probes.adapted import AdaptedModel
 from captum_vit.studies.classifier import Classifier
 from captum_vit.studies.drawing import panels, percent
-from captum_vit.studies.keeping import Kept, files_sha256
-from captum_vit.studies.measuring import Hits, Scored, accuracies, check_asked, columns_of, labels_of, measure
+from captum_vit.studies.keeping import Kept
+from captum_vit.studies.measuring import Classification, Hits, Scored, accuracies, check_asked, columns_of, labels_of
 from captum_vit.studies.study import Row, Study
 from captum_vit.studies.tokens import TokenReader
 
@@ -51,7 +51,7 @@ def pooling(
     name
         What the table calls the model; its class when not given.
     classifier, seed, batch_size, progress, keep
-        As for :func:`captum_vit.studies.frequency`. A probe is fitted on the class token.
+        As for :func:`captum_vit.studies.frequency`. Probe and neighbours are by the class token.
 
     Returns
     -------
@@ -69,9 +69,9 @@ def pooling(
         An image is in no folder that is named after its class.
     """
     check_asked(vit, batch_size)
-    labels, reader = labels_of(images), TokenReader(vit)
-    settings = {"classifier": classifier, "seed": seed, "images": files_sha256(labels)}
-    kept = Kept(keep, "pooling", vit, name, settings)
+    asked = Classification(vit, labels_of(images), classifier, seed, batch_size, progress)
+    reader = TokenReader(vit)
+    kept = Kept(keep, "pooling", vit, name, asked.settings)
     if kept.done is not None:
         return kept.done
     crop = eval_crop(vit)
@@ -83,18 +83,7 @@ def pooling(
         yield MEAN, reader.scores(patches.mean(1, keepdim=True), found), None
         yield EACH, reader.scores(patches.flatten(0, 1)[:, None], found).unflatten(0, patches.shape[:2]), None
 
-    hits = measure(
-        vit,
-        labels,
-        lambda file: crop(open_rgb(file)),
-        scored,
-        kept,
-        whole=CLASS_TOKEN,
-        classifier=classifier,
-        seed=seed,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    hits = asked.measure(lambda file: crop(open_rgb(file)), scored, kept, whole=CLASS_TOKEN)
     rows, columns = reader.grid
     by_position = hits.top1[EACH].mean(0)
     best = int(by_position.argmax())

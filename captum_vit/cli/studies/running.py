@@ -38,8 +38,8 @@ ClassifierKind = Annotated[
     typer.Option(
         "--classifier",
         callback=words.classifier,
-        help="own, the model's head; probe, a linear one that is fitted on half of the images; auto, the head if it "
-        "knows the images' labels.",
+        help="own, the model's head; probe, a linear one that is fitted on half of the images; neighbours, the vote of "
+        "the 20 nearest of that half; auto, the head if it knows the images' labels, or else a probe.",
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images in a forward pass.")]

@@ -23,6 +23,7 @@ from captum_vit.models.training.features import Crops, cached_crops, normalize, 
 from captum_vit.models.training.labelled import category_of_each, labelled_photos
 from captum_vit.models.training.photos import held_out_photos, training_photos
 from captum_vit.models.training.students import features, on_grid
+from captum_vit.regression import ridge
 
 _FIT_EVERY = 14  # every fourteenth training crop fits the projections: about 2,500 crops, 161,000 patches
 _UNSEEN_CROPS = 8  # of each photo never trained on
@@ -36,22 +37,6 @@ def outputs(model: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     batches = [features(model, normalize(batch)) for batch in pixels.split(256)]
     pooled, maps, logits = (torch.cat(column) for column in zip(*batches, strict=True))
     return pooled, maps, logits
-
-
-class Ridge:
-    """Linear map with an intercept, by ridge regression on rows."""
-
-    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
-        self.input_mean, self.target_mean = inputs.mean(0), targets.mean(0)
-        centred = (inputs - self.input_mean).double()
-        gram = centred.T @ centred
-        gram += _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-        solution: Tensor = torch.linalg.solve(gram, centred.T @ (targets - self.target_mean).double())
-        self.weight = solution.float()
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """Map rows."""
-        return (inputs - self.input_mean) @ self.weight + self.target_mean
 
 
 def similarities(tokens: Tensor) -> Tensor:
@@ -80,10 +65,11 @@ def held_of_the_teacher(model: nn.Module, fit: Crops, crops: Mapping[str, Crops]
     inputs, targets = _tokens(model, fit)
     measures = {}
     for kind in ("class token", "patches"):
-        projection = Ridge(inputs[kind], targets[kind])
+        weight, bias = ridge(inputs[kind], targets[kind], _RIDGE)
+        mean = targets[kind].mean(0)
         for name, measured in crops.items():
             tokens, teacher = _tokens(model, measured)
-            guess, mean = projection(tokens[kind]), projection.target_mean
+            guess = tokens[kind] @ weight + bias
             centred = functional.cosine_similarity(guess - mean, teacher[kind] - mean, dim=-1)
             measures[f"{name}: {kind}"] = float(centred.mean())
     return measures
