@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -406,6 +407,14 @@ def test_adapters_tells_which_plugin_failed_and_why(monkeypatch):
 
 
 # --- the program as a whole
+
+
+def test_the_package_runs_as_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["captum-vit", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("captum_vit", run_name="__main__")
+    assert not ended.value.code
+    assert capsys.readouterr().out.startswith("captum-vit 0.")
 
 
 def test_version_and_help():
