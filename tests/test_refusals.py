@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
-from types import SimpleNamespace
+from inspect import isfunction
+from types import GenericAlias, SimpleNamespace
+from typing import get_type_hints
 
 import pytest
 from typer.testing import CliRunner
@@ -95,6 +97,14 @@ def test_the_words_are_those_of_the_modules_that_do_the_work():
     assert FORMATS is PICTURES
     assert set(SUFFIXES) == set(RANKINGS)
     assert set(registry().schemes()) == set(SCHEMES)
+
+
+def test_what_checks_a_word_takes_nothing_that_python_3_10_mistakes_for_a_class():
+    # Typer asks issubclass() of it, which list[str] there ends; list[str] | None and str do not.
+    checks = [each for each in vars(words).values() if isfunction(each) and each.__module__ == words.__name__]
+    taken = [hint for each in checks for name, hint in get_type_hints(each).items() if name != "return"]
+    assert str in taken
+    assert not any(isinstance(hint, GenericAlias) for hint in taken)
 
 
 def test_where_plugins_are_installed_any_recipe_and_any_scheme_may_be_theirs(monkeypatch):

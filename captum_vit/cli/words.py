@@ -44,9 +44,10 @@ def model(context: Context, name: str) -> str:
     return name
 
 
-def models(context: Context, names: list[str]) -> list[str]:
+# Typer asks whether what a callback takes is a class of its own, and Python 3.10 fails at that with list[str] alone.
+def models(context: Context, names: list[str] | None) -> list[str] | None:
     """Models' names."""
-    return [model(context, name) for name in names]
+    return [model(context, name) for name in names] if names else names
 
 
 def is_choice(word: str) -> bool:
