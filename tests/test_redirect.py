@@ -16,6 +16,7 @@ import captum_vit
 from captum_vit import Adapter, PatchGrid, feed_forward
 from captum_vit.errors import RedirectError
 from captum_vit.optvis.recipes import find_recipe
+from captum_vit.optvis.transforms import Ensemble
 
 every_model = pytest.mark.parametrize("name", TINY_MODELS)
 
@@ -54,8 +55,20 @@ def test_what_a_pass_gives_is_exact_at_every_site_of_every_kind_of_block(name):
     assert hooks_on(vit.model) == hooks
 
 
+class Straight(nn.Module):
+    """By hand: the function's value, and a slope of one where its input is negative."""
+
+    def __init__(self, function: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        below, value = (x < 0).to(x.dtype), self.function(x)
+        return value * (1 - below) + (value.detach() + x - x.detach()) * below
+
+
 @every_model
-def test_the_gradient_is_that_of_the_block_with_a_slope_of_one_below_zero(name):
+def test_a_silent_neuron_has_a_slope_of_one_and_one_that_speaks_anywhere_in_its_image_its_own_gradient(name):
     tiny = TINY_MODELS[name]
     images = torch.randn(2, 3, *tiny.image_size)
     model = build(name)
@@ -63,27 +76,38 @@ def test_the_gradient_is_that_of_the_block_with_a_slope_of_one_below_zero(name):
     site = vit.sites[len(vit.sites) // 2]
     if sum(each.activation is site.activation for each in vit.sites) > 1:
         pytest.skip("by hand this cannot tell its calls apart")
-    exact = gradient(vit, images, site.name)
+    layout, grid, seen = site.layout, site.grid(tiny.image_size), []
 
-    class Straight(nn.Module):
-        """By hand: the function's value, and a slope of one where its input is negative."""
+    def silence_the_first_image(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+        (x,) = args
+        shape = [1] * x.ndim
+        shape[layout.batch_axis] = x.shape[layout.batch_axis]
+        loudness = torch.zeros(shape, dtype=x.dtype)
+        loudness.narrow(layout.batch_axis, 0, x.shape[layout.batch_axis] // 2).fill_(-30)
+        seen.append(x + loudness)
+        return (seen[-1],)
 
-        def __init__(self, function: nn.Module) -> None:
-            super().__init__()
-            self.function = function
+    silencer = site.activation.register_forward_pre_hook(silence_the_first_image)
+    vit(images)
+    (inputs,) = seen
+    signs = layout.to_map(layout.split(layout.own(inputs))[1], site.units, grid).sign()
+    assert (signs[0] < 0).all()
+    unit = int((signs[1].amin(dim=(1, 2)) < signs[1].amax(dim=(1, 2))).nonzero()[0])
 
-        def forward(self, x: Tensor) -> Tensor:
-            below, value = (x < 0).to(x.dtype), self.function(x)
-            return value * (1 - below) + (value.detach() + x - x.detach()) * below
-
+    exact = gradient(vit, images, site.name, unit)
     with vit.redirected(site.name):
-        redirected = gradient(vit, images, site.name)
+        redirected = gradient(vit, images, site.name, unit)
     place = next(path for path, module in model.named_modules() if module is site.activation)
     parent, _, child = place.rpartition(".")
-    setattr(model.get_submodule(parent), child, Straight(site.activation))
-    by_hand = gradient(vit, images, site.name)
-    torch.testing.assert_close(redirected, by_hand)
-    assert not torch.allclose(redirected, exact)
+    silencer.remove()
+    straight = Straight(site.activation)
+    straight.register_forward_pre_hook(silence_the_first_image)
+    setattr(model.get_submodule(parent), child, straight)
+    by_hand = gradient(vit, images, site.name, unit)
+    torch.testing.assert_close(redirected[0], by_hand[0])
+    assert not torch.allclose(redirected[0], exact[0])
+    torch.testing.assert_close(redirected[1], exact[1])
+    assert not torch.allclose(by_hand[1], exact[1])
 
 
 @pytest.mark.parametrize("activation", [nn.GELU, nn.ReLU, nn.SiLU, nn.Hardswish, nn.Mish, nn.ELU])
@@ -104,18 +128,52 @@ def test_a_neuron_that_is_silent_everywhere_gets_a_gradient(activation, inplace)
         assert torch.equal(vit(images), before)
 
 
+def silent_model() -> nn.Module:
+    """A model whose neurons of blocks 0 and 1 are silent everywhere."""
+    model = plain().build()
+    for block in model.blocks[:2]:
+        nn.init.constant_(block.mlp.fc1.bias, -30.0)
+    return model
+
+
 def test_other_sites_keep_their_gradients():
-    vit, images = captum_vit.adapt(plain().build()), torch.randn(2, 3, 32, 32)
+    vit, images = captum_vit.adapt(silent_model()), torch.randn(2, 3, 32, 32)
     expected = gradient(vit, images, "blocks.1")
     with vit.redirected("blocks.2"):
         assert torch.equal(gradient(vit, images, "blocks.1"), expected)
-    with vit.redirected("blocks.0"):
+    with vit.redirected("blocks.1"):
         assert not torch.equal(gradient(vit, images, "blocks.1"), expected)
+
+
+def test_a_neuron_is_silent_if_it_is_where_the_loss_looks():
+    """One patch of the image speaks; a loss that looks elsewhere still finds its way out of silence."""
+    model = plain().build()
+    vit, image = captum_vit.adapt(model), torch.randn(1, 3, 32, 32)
+    speaking = []
+    with torch.no_grad():
+        model.blocks[1].mlp.fc1.register_forward_hook(
+            lambda module, args, output: speaking.append(output[0, 1:, 3]) or output
+        )
+        vit(image)
+        # All but the loudest patch of unit 3 fall below zero.
+        model.blocks[1].mlp.fc1.bias[3] -= speaking[0].topk(2).values.mean()
+
+    def gradient_at(place: int) -> Tensor:
+        images = image.clone().requires_grad_()
+        with vit.until("blocks.1"):
+            loss = vit(images)[0, 3].flatten()[place]
+        return torch.autograd.grad(loss, images)[0]
+
+    loudest = int(speaking[0].argmax())
+    for place in (loudest, (loudest + 1) % len(speaking[0])):
+        exact = gradient_at(place)
+        with vit.redirected("blocks.1"):
+            assert torch.equal(gradient_at(place), exact) == (place == loudest)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_under_autocast_too(dtype):
-    vit, images = captum_vit.adapt(plain().build()), torch.randn(2, 3, 32, 32)
+    vit, images = captum_vit.adapt(silent_model()), torch.randn(2, 3, 32, 32)
     with torch.autocast("cpu", dtype):
         before = vit(images)
         with vit.redirected("blocks.1"):
@@ -126,19 +184,24 @@ def test_under_autocast_too(dtype):
     assert torch.nn.functional.cosine_similarity(redirected.flatten(), in_full.flatten(), dim=0) > 0.98
 
 
-def recipe(redirect: float):
-    return replace(find_recipe("fourier"), name="redirected", redirect=redirect, steps=6)
+def recipe(redirect: float, copies: int = 1):
+    fourier = find_recipe("fourier")
+    transforms = (Ensemble(copies), *fourier.transforms)
+    return replace(fourier, name="redirected", redirect=redirect, steps=6, transforms=transforms)
 
 
+@pytest.mark.parametrize("copies", [1, 2])
 @pytest.mark.parametrize("name", ["deit", "coat", "swin", "vit_glu", "vit_parallel_scaling_fused"])
-def test_many_neurons_of_many_sites_render_as_each_would_alone(name):
+def test_many_neurons_of_many_sites_render_as_each_would_alone(name, copies):
     vit = captum_vit.adapt(build(name))
+    for site in vit.sites:
+        site.activation.register_forward_pre_hook(lambda module, args: (args[0] - 3,))  # silent everywhere
     neurons = [f"{site.name}:{unit}" for site in vit.sites for unit in (3, 5)]
-    together = captum_vit.render(vit, neurons, recipe=recipe(0.5), batch_size=len(neurons), progress=False)
+    together = captum_vit.render(vit, neurons, recipe=recipe(0.5, copies), batch_size=len(neurons), progress=False)
     for neuron, among in zip(neurons, together, strict=True):
-        (alone,) = captum_vit.render(vit, neuron, recipe=recipe(0.5), progress=False)
+        (alone,) = captum_vit.render(vit, neuron, recipe=recipe(0.5, copies), progress=False)
         assert abs(alone.image - among.image).max() < 2e-3, neuron
-    exact = captum_vit.render(vit, neurons, recipe=recipe(0.0), batch_size=len(neurons), progress=False)
+    exact = captum_vit.render(vit, neurons, recipe=recipe(0.0, copies), batch_size=len(neurons), progress=False)
     assert abs(exact.images - together.images).max() > 1e-3
 
 
@@ -155,11 +218,12 @@ def test_only_the_share_of_the_steps_that_was_asked_for_is_redirected(monkeypatc
 
 def test_a_render_of_a_silent_neuron_ends_excited():
     model = plain(act_layer=nn.ReLU).build()
-    nn.init.constant_(model.blocks[1].mlp.fc1.bias, -0.2)
+    nn.init.constant_(model.blocks[1].mlp.fc1.bias, -0.1)
     vit = captum_vit.adapt(model)
-    settings = {"steps": 60, "progress": False}
-    (without,) = captum_vit.render(vit, "blocks.1:3", recipe=recipe(0.0), **settings)
-    (redirected,) = captum_vit.render(vit, "blocks.1:3", recipe=recipe(1.0), **settings)
+    without, redirected = (
+        captum_vit.render(vit, "blocks.1:3", recipe=replace(recipe(share), penalty=None), steps=60, progress=False)[0]
+        for share in (0.0, 1.0)
+    )
     assert without.activation == 0
     assert redirected.activation > 0
 

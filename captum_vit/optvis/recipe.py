@@ -51,8 +51,8 @@ class Recipe(Offered):
         The finished image: the last one; of the last and the best so far the one with the larger activation
         (``"best"``), or the one whose worst of six views (shifts, zooms) excites more (``"steadiest"``).
     redirect
-        Share of the steps, from the first on, in which a neuron's gradient passes by its activation function where that
-        would silence it; see :class:`captum_vit.probes.redirect.Redirect`.
+        Share of the steps, from the first on, in which the gradient of a neuron that is silent everywhere in its image
+        passes by the activation function; see :class:`captum_vit.probes.redirect.Redirect`.
     contenders
         Recipes that share the steps; of the images that they make, the one is taken whose worst of six views excites
         most. The fields of this one then say nothing but its name, steps, source and canvas.

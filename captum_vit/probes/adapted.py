@@ -370,10 +370,10 @@ class AdaptedModel(nn.Module):
 
     @contextmanager
     def redirected(self, names: str | Iterable[str]) -> Iterator[None]:
-        """Context in which gradients at some sites pass by the activation function where its input is negative.
+        """Context in which gradients at some sites pass by the activation function of neurons that it silences.
 
-        What a pass gives is exact. A neuron that its activation function silences gets a gradient that leads out of
-        silence, in any loop: Lucent's own, or another.
+        What a pass gives is exact. A neuron whose input is negative wherever the loss looks in an image gets a gradient
+        that leads out of silence, in any loop: Lucent's own, or another. One that speaks anywhere keeps its own.
 
         Parameters
         ----------

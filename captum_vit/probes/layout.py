@@ -118,6 +118,11 @@ class Layout:
         """The axis that holds the images of a batch, outermost where it holds more."""
         return next(axis for axis, group in enumerate(self._lies) if self._shows[0][0] in group)
 
+    def rows_an_image(self, units: int, grid: Size) -> int:
+        """How much of the batch's axis one image takes: more than one where windows or parts of it lie there, too."""
+        known = self._known(units, grid)
+        return math.prod(known[name] for name in self._lies[self.batch_axis] if name in known)
+
     def fits(self, shape: Sequence[int], units: int, grid: Size) -> bool:
         """Whether an activation of that shape holds so many units on such a grid."""
         lengths = self._lengths(units, grid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -17,12 +18,13 @@ from captum_vit.probes.site import Site
 
 
 class Redirect:
-    """Context in which gradients at some sites go past the activation function wherever its input is negative.
+    """Context in which gradients at some sites go past the activation function of neurons that are silent.
 
-    The forward pass is exact. On the way back the derivative of the activation function is one where its input is
-    negative; GELU's and SiLU's are negative there or nearly zero, and ReLU's is zero, so that a neuron which starts
-    there is led to silence or not at all. Lucid does so with InceptionV1's ReLU in the first steps of a render (Olah et
-    al. 2017). In a gated block it is the gate that is redirected.
+    The forward pass is exact. A neuron is silent in an image where the activation function's input is negative
+    everywhere that the loss looks. There the slope of GELU and SiLU is negative or nearly zero, and ReLU's is zero, so
+    that such a neuron is led to silence or not at all; on the way back it is taken to be one. A neuron that speaks
+    anywhere keeps its own gradient, of which that slope would make another objective: what is negative has no more to
+    give. Lucid does so with InceptionV1's ReLU (Olah et al. 2017). In a gated block it is the gate that is redirected.
 
     Attributes
     ----------
@@ -148,10 +150,14 @@ class _RedirectHook:
         if site is None:
             return None
         self.redirect.reached.add(site.name)
-        negative = before.detach() < 0
-        if (rows := self.redirect.rows(site)) is not None:
-            negative &= _along_the_batch(rows, site, before)
-        redirected: Tensor = _PastActivation.apply(before, output, negative)
+        size = self.forward_pass.image_size
+        assert size is not None
+        images = _Images(
+            site.layout.batch_axis, site.layout.rows_an_image(site.units, site.grid(size)), site.layout.unit_axis
+        )
+        rows = self.redirect.rows(site)
+        concerned = None if rows is None else images.spread(rows, before)
+        redirected: Tensor = _PastActivation.apply(before, output, concerned, images)
         return redirected
 
     def _arrived(self, activation: Tensor) -> Site | None:
@@ -162,28 +168,59 @@ class _RedirectHook:
         return next((site for site in self.sites if site.layout.fits(shape, site.units, site.grid(size))), None)
 
 
+@dataclass(frozen=True)
+class _Images:
+    """How the images of a batch lie in an activation.
+
+    Attributes
+    ----------
+    axis
+        The axis that holds them.
+    rows
+        How much of it each takes.
+    unit_axis
+        The axis that holds the units; None if there is none.
+    """
+
+    axis: int
+    rows: int
+    unit_axis: int | None
+
+    def spread(self, each: Tensor, activation: Tensor) -> Tensor:
+        """What is told of each image, or of each of its views together, as it is broadcast over an activation."""
+        times = activation.shape[self.axis] // len(each)
+        lying = each if times == 1 else each.repeat_interleave(times)
+        return lying.view([-1 if axis == self.axis else 1 for axis in range(activation.ndim)])
+
+    def any_of(self, flags: Tensor) -> Tensor:
+        """For each image and unit of ``flags``, which lie as the activation, whether any is true; to be broadcast."""
+        others = [axis for axis in range(flags.ndim) if axis not in (self.axis, self.unit_axis)]
+        found = flags.any(dim=others, keepdim=True) if others else flags
+        if self.rows == 1:
+            return found
+        by_image = found.unflatten(self.axis, (-1, self.rows))
+        whole: Tensor = by_image.any(dim=self.axis + 1, keepdim=True).expand_as(by_image)
+        return whole.flatten(self.axis, self.axis + 1)
+
+
 class _PastActivation(torch.autograd.Function):
-    """What an activation function gave; gradients pass by it where its input is negative."""
+    """What an activation function gave; the gradients of units that are silent in an image pass by it."""
 
     @staticmethod
-    def forward(ctx: Any, before: Tensor, after: Tensor, negative: Tensor) -> Tensor:
+    def forward(ctx: Any, before: Tensor, after: Tensor, concerned: Tensor | None, images: _Images) -> Tensor:
         """The output, as it is."""
-        ctx.save_for_backward(negative)
+        ctx.save_for_backward(before < 0)
+        ctx.concerned, ctx.images = concerned, images
         return after.view_as(after)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        """To the input where that is negative, and to the output where it is not."""
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """To the input where that is negative and its unit silent in this image, and else to the output."""
         (negative,) = ctx.saved_tensors
-        return gradient.masked_fill(~negative, 0), gradient.masked_fill(negative, 0), None
-
-
-def _along_the_batch(rows: Tensor, site: Site, activation: Tensor) -> Tensor:
-    """Rows of a batch as they lie in an activation, to be broadcast over its other axes."""
-    axis = site.layout.batch_axis
-    times = activation.shape[axis] // len(rows)
-    lying = rows if times == 1 else rows.repeat_interleave(times)
-    return lying.view([-1 if each == axis else 1 for each in range(activation.ndim)])
+        past = negative & ~ctx.images.any_of(~negative & (gradient != 0))
+        if ctx.concerned is not None:
+            past &= ctx.concerned
+        return gradient.masked_fill(~past, 0), gradient.masked_fill(past, 0), None, None
 
 
 def activation_of(model: nn.Module, site: Site) -> nn.Module | None:
