@@ -201,28 +201,51 @@ class ImageError(CaptumViTError, ValueError):
     """A file that cannot be read as an image, or a folder without one."""
 
 
-class PreprocessingWarning(UserWarning):
+class CaptumViTWarning(UserWarning):
+    """Base of all warnings of this package.
+
+    Attributes
+    ----------
+    page
+        Short name of the page of the documentation that helps, as of an error, or none. It ends what is shown.
+    """
+
+    page: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} (docs: {self.page})" if self.page else super().__str__()
+
+
+class PreprocessingWarning(CaptumViTWarning):
     """What a wrapper does to an image before the model gets it cannot be told, so nothing of it is allowed for."""
 
+    page = "questions"
 
-class PluginWarning(UserWarning):
+
+class PluginWarning(CaptumViTWarning):
     """A distribution's plugin could not be loaded; everything else works without it."""
 
+    page = "write-an-adapter"
 
-class TrainingModeWarning(UserWarning):
+
+class TrainingModeWarning(CaptumViTWarning):
     """The model is in training mode: dropout and drop path make every pass different."""
 
 
-class ZeroAttributionWarning(UserWarning):
+class ZeroAttributionWarning(CaptumViTWarning):
     """The patch tokens of a site never reach the model's output, so attributions of the output are zero there."""
 
+    page = "questions"
 
-class StalePartialWarning(UserWarning):
+
+class StalePartialWarning(CaptumViTWarning):
     """The file of an interrupted pass is damaged or of other arguments, so the pass starts anew."""
 
 
 StaleCheckpointWarning = StalePartialWarning  # its name while that file was called a checkpoint
 
 
-class IdleAcceleratorWarning(UserWarning):
+class IdleAcceleratorWarning(CaptumViTWarning):
     """Long work begins on the CPU while the machine has an accelerator."""
+
+    page = "use-a-gpu"
