@@ -98,3 +98,6 @@ SIX_FAMILIES: dict[str, TinyModel] = {
         "twins": "twins_svt",
     }.items()
 }
+
+# The embedded models of these families; an embedded ConvNet comes besides.
+SIX_LEARNED = tuple(f"{family}_micro" for family in SIX_FAMILIES)

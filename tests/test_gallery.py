@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from families import plain
+from families import SIX_LEARNED, plain
 from figures import overlaps, shown, words
 from photos import SIX_PHOTOS
 from PIL import Image
@@ -20,7 +20,6 @@ from captum_vit.cards.card import Card, neuron_card, neuron_cards
 from captum_vit.cards.gallery import draw_gallery
 from captum_vit.cards.words import number
 from captum_vit.errors import CardError
-from captum_vit.models import available
 from captum_vit.plots import laid_over
 
 pytestmark = pytest.mark.usefixtures("few_crops")
@@ -102,7 +101,7 @@ def run(*arguments: str | int | Path) -> Result:
     return CliRunner().invoke(cli.app, ["gallery", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", SIX_LEARNED)
 def test_without_neurons_it_shows_three_of_an_early_a_middle_and_a_late_site(name, folder):
     result = run(name, "--steps", 1, "--renders", "renders")
     assert result.exit_code == 0, result.output

@@ -1,4 +1,4 @@
-"""What needs learned features, on the six embedded models: maps, most activating images, attributions, renders."""
+"""What needs learned features, on the embedded models: maps, most activating images, attributions, renders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import skimage.data
 import torch
 from benchmarks.depth import SHIFT, SIDE, maps_of, scene_and_view
 from captum.attr import IntegratedGradients
+from families import SIX_LEARNED
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
@@ -104,7 +105,7 @@ def test_the_top_images_of_a_unit_are_of_one_class_more_often_than_at_random_wei
     assert agreement(adapted(name)) > max(agreement(untrained(name, seed)) for seed in range(2)) + 0.05
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", SIX_LEARNED)
 def test_class_attributions_name_the_patches_that_carry_the_class(name):
     """Without the third of patches with the largest attribution, the logit falls more than without a random third.
 
@@ -134,7 +135,7 @@ def test_class_attributions_name_the_patches_that_carry_the_class(name):
     assert (full - without(order)).mean() > (full - without(random)).mean()
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", SIX_LEARNED)
 def test_short_renders_excite_most_neurons_more_than_any_photo_does(name):
     vit = adapted(name)
     left, right = views()

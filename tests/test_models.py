@@ -16,6 +16,7 @@ from timm.models import VisionTransformer
 from timm.models.coat import CoaT
 from timm.models.convit import GPSA, MHSA, ConVit
 from timm.models.pit import PoolingVisionTransformer
+from timm.models.resnet import ResNet
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.twins import GlobalSubSampleAttn, LocallyGroupedAttn, Twins
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ from captum_vit.models.training.photos import UNLABELLED
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-CLASSES = {
+TRANSFORMERS = {
     "deit_micro": VisionTransformer,
     "coat_micro": CoaT,
     "convit_micro": ConVit,
@@ -38,6 +39,8 @@ CLASSES = {
     "swin_micro": SwinTransformer,
     "twins_micro": Twins,
 }
+CONVNETS = {"resnet_micro": ResNet}
+CLASSES = {**TRANSFORMERS, **CONVNETS}
 
 
 def test_each_available_model_is_of_its_family():
@@ -76,12 +79,13 @@ def test_the_weights_are_those_of_the_file_in_half_precision_and_small(name):
     assert file.stat().st_size <= 2_500_000
     assert {tensor.dtype for tensor in stored.values() if tensor.is_floating_point()} == {torch.float16}
     assert stored.keys() == model.state_dict().keys()
-    assert all(torch.equal(stored[name].float(), value) for name, value in model.state_dict().items())
+    assert all(torch.equal(stored[name].to(value.dtype), value) for name, value in model.state_dict().items())
     assert all(bool(value.isfinite().all()) for value in stored.values())
 
 
-def test_all_weights_together_are_small():
-    assert sum(MODELS[name].weights.stat().st_size for name in models.available()) <= 12_000_000
+@pytest.mark.parametrize(("names", "most"), [(TRANSFORMERS, 12_000_000), (CONVNETS, 2_500_000)])
+def test_all_weights_together_are_small(names, most):
+    assert sum(MODELS[name].weights.stat().st_size for name in names) <= most
 
 
 def test_they_exercise_what_is_particular_to_their_families():
@@ -96,6 +100,15 @@ def test_they_exercise_what_is_particular_to_their_families():
     assert {type(block.attn) for stage in twins.blocks for block in stage} == {LocallyGroupedAttn, GlobalSubSampleAttn}
     assert len(swin.layers) >= 2
     assert {any(block.shift_size) for stage in swin.layers for block in stage.blocks} == {False, True}
+
+
+@pytest.mark.parametrize("name", CONVNETS)
+def test_a_convnet_takes_images_of_other_sizes_and_has_no_prefix_token(name):
+    vit = captum_vit.adapt(captum_vit.load(name))
+    site = vit.sites[-1]
+    assert {site.prefix_tokens for site in vit.sites} == {0}
+    assert not captum_vit.load(name).pretrained_cfg["fixed_input_size"]
+    assert vit.patch_map(torch.zeros(1, 3, 96, 160), f"{site.name}:0").shape == (1, *site.grid((96, 160))) == (1, 3, 5)
 
 
 @pytest.mark.parametrize("name", models.available())

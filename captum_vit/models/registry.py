@@ -25,16 +25,18 @@ class EmbeddedModel:
     ----------
     name
         The name it is loaded by.
-    timm_class
-        The class in timm that it is an instance of, as ``"module:class"``.
+    constructor
+        What of timm makes it, a class or a function, as ``"module:name"``.
     settings
-        Keyword arguments of that class, besides ``num_classes``.
+        Keyword arguments of that, besides ``num_classes``.
     sha256
         Checksum of the weights file, in hexadecimal.
     classes
         The categories that its head tells apart, in the order of the logits.
     input_size
         Channels, height and width in pixels.
+    fixed_input_size
+        Whether it takes images of no other size, as transformers with position embeddings do.
     mean, std
         Of the input's channels, for RGB in [0, 1].
     first_conv, classifier
@@ -44,11 +46,12 @@ class EmbeddedModel:
     """
 
     name: str
-    timm_class: str
+    constructor: str
     sha256: str
     classes: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     input_size: tuple[int, int, int] = (3, 64, 64)
+    fixed_input_size: bool = True
     mean: tuple[float, float, float] = _IMAGENET_MEAN
     std: tuple[float, float, float] = _IMAGENET_STD
     first_conv: str = "patch_embed.proj"
@@ -64,12 +67,12 @@ class EmbeddedModel:
         """Make the model at random weights, in eval mode, with the configuration that timm's own models carry."""
         from timm.models import PretrainedCfg
 
-        model: nn.Module = resolve_name(self.timm_class)(num_classes=len(self.classes), **self.settings)
+        model: nn.Module = resolve_name(self.constructor)(num_classes=len(self.classes), **self.settings)
         config = PretrainedCfg(
             source="captum-vit",
             architecture=self.name,
             input_size=self.input_size,
-            fixed_input_size=True,
+            fixed_input_size=self.fixed_input_size,
             interpolation="bicubic",
             crop_pct=1.0,
             mean=self.mean,
@@ -88,14 +91,14 @@ class EmbeddedModel:
 _MODELS = (
     EmbeddedModel(
         name="deit_micro",
-        timm_class="timm.models.vision_transformer:VisionTransformer",
+        constructor="timm.models.vision_transformer:VisionTransformer",
         settings={"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4},
         sha256="4bd53188ce4ec5532df10fe86801dfa300ab36bd2fb73836ea003e4023710dc7",
         classes=CATEGORIES,
     ),
     EmbeddedModel(
         name="coat_micro",
-        timm_class="timm.models.coat:CoaT",
+        constructor="timm.models.coat:CoaT",
         settings={
             "img_size": 64,
             "patch_size": 4,
@@ -111,7 +114,7 @@ _MODELS = (
     ),
     EmbeddedModel(
         name="convit_micro",
-        timm_class="timm.models.convit:ConVit",
+        constructor="timm.models.convit:ConVit",
         # timm multiplies the width by the number of heads: 112.
         settings={
             "img_size": 64,
@@ -126,7 +129,7 @@ _MODELS = (
     ),
     EmbeddedModel(
         name="pit_micro",
-        timm_class="timm.models.pit:PoolingVisionTransformer",
+        constructor="timm.models.pit:PoolingVisionTransformer",
         # Overlapping patches, as in all of timm's; timm multiplies each stage's base width by its number of heads.
         settings={
             "img_size": 64,
@@ -143,7 +146,7 @@ _MODELS = (
     ),
     EmbeddedModel(
         name="swin_micro",
-        timm_class="timm.models.swin_transformer:SwinTransformer",
+        constructor="timm.models.swin_transformer:SwinTransformer",
         settings={
             "img_size": 64,
             "patch_size": 4,
@@ -158,7 +161,7 @@ _MODELS = (
     ),
     EmbeddedModel(
         name="twins_micro",
-        timm_class="timm.models.twins:Twins",
+        constructor="timm.models.twins:Twins",
         settings={
             "img_size": 64,
             "patch_size": 4,
@@ -172,6 +175,16 @@ _MODELS = (
         sha256="7dcbe41a72a61d1bfcc86cf5fd6ddc2a73c8ee1b7669eff349e277bcaf638d66",
         classes=CATEGORIES,
         first_conv="patch_embeds.0.proj",
+    ),
+    EmbeddedModel(
+        name="resnet_micro",
+        constructor="timm.models.resnet:resnet18",
+        settings={"layers": (2, 2, 2, 1), "channels": (32, 64, 112, 144)},
+        sha256="91b18a7c1825d99098516a5b858a826eecd63ed15af644c6d5e10a77a7b09d04",
+        classes=CATEGORIES,
+        fixed_input_size=False,
+        first_conv="conv1",
+        classifier="fc",
     ),
 )
 

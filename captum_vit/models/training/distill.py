@@ -22,7 +22,7 @@ from torch.nn import functional
 from captum_vit.models.registry import MODELS
 from captum_vit.models.training.features import STUDENT_SIZE, Crops, autocast, cached_crops, mirror, normalize
 from captum_vit.models.training.labelled import category_of_each, labelled_photos
-from captum_vit.models.training.photos import training_photos
+from captum_vit.models.training.photos import fewer_crops, training_photos
 from captum_vit.models.training.students import features, on_grid
 
 STEPS = 2400
@@ -195,7 +195,9 @@ def train(run: Run, crops: Crops, *, steps: int, batch: int, seed: int, checkpoi
 
 def export(student: nn.Module, out: Path) -> str:
     """Write the student's weights in float16 and return the file's SHA-256 for the registry."""
-    content = save({name: value.detach().half().contiguous() for name, value in student.state_dict().items()})
+    weights = {name: value.detach().contiguous() for name, value in student.state_dict().items()}
+    # Batch normalization counts its batches in whole numbers.
+    content = save({name: value.half() if value.is_floating_point() else value for name, value in weights.items()})
     part = out.with_suffix(".part")
     part.write_bytes(content)
     os.replace(part, out)
@@ -211,6 +213,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1)] = STEPS,
     batch: Annotated[int, typer.Option(min=2, help="Crops per step.")] = 128,
     seed: Annotated[int, typer.Option()] = 0,
+    share: Annotated[float, typer.Option(min=0.01, max=1, help="Share of each photo's crops to train on.")] = 1.0,
     threads: Annotated[
         int, typer.Option(min=1, help="Two models at a time, on a thread each, use two cores best.")
     ] = 1,
@@ -225,7 +228,7 @@ def main(
     labelled = labelled_photos(photos)
     if labelled.categories != MODELS[name].classes:
         raise typer.BadParameter(f"the categories in {photos} are not those declared for {name} in the registry")
-    trained = training_photos() + labelled.training
+    trained = fewer_crops(training_photos() + labelled.training, share)
     crops = cached_crops(trained, seed, cache / "training", precision.dtype)
     category = torch.tensor(category_of_each(trained, labelled.categories))[crops.photo]
     run = new_run(name, crops, category, seed, precision.dtype)
@@ -233,7 +236,7 @@ def main(
         start_from(run.model.student, start)
     if compile:
         run.model.compile()
-    checkpoint = cache / f"{name}-{steps}-{batch}-{seed}.ckpt"
+    checkpoint = cache / f"{name}-{steps}-{batch}-{seed}-{share:g}.ckpt"
     if checkpoint.exists():
         run.resume(checkpoint)
     train(run, crops, steps=steps, batch=batch, seed=seed, checkpoint=checkpoint)

@@ -21,11 +21,12 @@ from captum_vit.models.registry import MODELS
 from captum_vit.models.training.distill import Precision
 from captum_vit.models.training.features import Crops, cached_crops, normalize, squares
 from captum_vit.models.training.labelled import category_of_each, labelled_photos
-from captum_vit.models.training.photos import held_out_photos, training_photos
+from captum_vit.models.training.photos import fewer_crops, held_out_photos, training_photos
 from captum_vit.models.training.students import features, on_grid
 from captum_vit.regression import ridge
 
-_FIT_EVERY = 14  # every fourteenth training crop fits the projections: about 2,500 crops, 161,000 patches
+# Every fourteenth training crop fits the projections: about 2,500 crops, 161,000 patches; as many of a share of them.
+_FIT_EVERY = 14
 _UNSEEN_CROPS = 8  # of each photo never trained on
 _NEAREST = 10
 _RIDGE = 1e-3  # of the mean variance of the inputs
@@ -123,6 +124,7 @@ def main(
     ),
     names: Annotated[list[str] | None, typer.Argument(help="Which embedded models; all when not given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training crops.")] = 0,
+    share: Annotated[float, typer.Option(min=0.1, max=1, help="Share of each photo's crops, as in training.")] = 1.0,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     precision: Annotated[
         Precision, typer.Option(help="Of the teacher, for crops not in the cache.")
@@ -132,8 +134,10 @@ def main(
     torch.set_num_threads(threads)
     dtype = precision.dtype
     labelled = labelled_photos(photos)
-    training = cached_crops(training_photos() + labelled.training, seed, cache / "training", dtype)
-    fit = Crops(training.pixels[::_FIT_EVERY], training.features[::_FIT_EVERY], training.photo[::_FIT_EVERY])
+    trained = fewer_crops(training_photos() + labelled.training, share)
+    training = cached_crops(trained, seed, cache / "training", dtype)
+    every = round(share * _FIT_EVERY)
+    fit = Crops(training.pixels[::every], training.features[::every], training.photo[::every])
     others = {"unseen categories": labelled.unseen, "bundled photos": held_out_photos()}
     crops = {
         name: cached_crops([replace(photo, crops=_UNSEEN_CROPS) for photo in group], seed + 1, cache / name, dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -148,6 +148,11 @@ def training_photos(share: Path = Path("/usr/share")) -> list[Photo]:
     photos += [Photo(name.split(".")[0], skimage / name) for name in _SKIMAGE]
     photos.append(Photo("flower", _package_folder("sklearn", "datasets", "images", "flower.jpg")))
     return [replace(photo, part=(0.0, _TRAINED)) for photo in _checked(photos)]
+
+
+def fewer_crops(photos: Sequence[Photo], share: float) -> list[Photo]:
+    """List the same photos, each with a share in (0, 1] of its crops, which are the first of them; at least one."""
+    return [replace(photo, crops=math.ceil(share * photo.crops)) for photo in photos]
 
 
 def reserved_parts(share: Path = Path("/usr/share")) -> list[Photo]:
