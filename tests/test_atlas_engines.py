@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -176,6 +178,67 @@ def test_a_function_that_makes_the_model_is_as_good_as_its_name(tmp_path, photos
 
 
 # --- Ray
+
+
+class Actor:
+    """What Ray gives for an actor: here an object of this process, which works when its answer is wanted."""
+
+    def __init__(self, instance):
+        self.is_dead = False
+        for name in ("begin", "do"):
+            setattr(self, name, SimpleNamespace(remote=partial(Answer, self, getattr(instance, name))))
+
+
+class Answer:
+    def __init__(self, actor, method, *arguments):
+        self.actor, self.method, self.arguments = actor, method, arguments
+
+
+class RayHere:
+    """Ray's functions that the engine uses, in this process; all actors die at once when a piece is asked for."""
+
+    exceptions = SimpleNamespace(RayError=ConnectionError)
+
+    def __init__(self, fatal):
+        self.fatal, self.actors = fatal, []
+
+    def is_initialized(self):
+        return True
+
+    def remote(self, **resources):
+        return lambda kind: SimpleNamespace(remote=lambda job: self.start(kind(job)))
+
+    def start(self, instance):
+        self.actors.append(Actor(instance))
+        return self.actors[-1]
+
+    def wait(self, answers, timeout):
+        first = min(answers, key=lambda answer: not answer.actor.is_dead)  # deaths are known sooner than work is done
+        return [first], [answer for answer in answers if answer is not first]
+
+    def get(self, answer):
+        if self.fatal in [piece.name for piece in answer.arguments]:
+            self.fatal = None
+            for actor in self.actors:
+                actor.is_dead = True
+        if answer.actor.is_dead:
+            raise self.exceptions.RayError("its node is gone")
+        return answer.method(*answer.arguments)
+
+    def kill(self, actor):
+        actor.is_dead = True
+
+
+def test_a_piece_is_not_given_up_where_a_node_takes_several_idle_actors_along(tmp_path, photos, expected, monkeypatch):
+    from captum_vit.atlas.engines.ray import Ray
+
+    ray = RayHere(fatal="renders/blocks.4.value/000007-000007")  # the last piece, while the other actors are idle
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    made = make(tmp_path / "atlas", photos, Ray(workers=4))
+    assert ray.fatal is None
+    assert not made.failures
+    assert contents(made.folder) == expected
+    assert all(actor.is_dead for actor in ray.actors)
 
 
 @pytest.fixture(scope="module")

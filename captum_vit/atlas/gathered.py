@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_vit.atlas.manifest import Manifest, SiteEntry
+from captum_vit.atlas.entries import SiteEntry
+from captum_vit.atlas.manifest import Manifest
 from captum_vit.atlas.page.records import Sheet
 from captum_vit.atlas.photos import tables_of
 from captum_vit.atlas.pieces import PhotoPiece
+from captum_vit.storage.files import replacing
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Gathering:
                 self._rows[site.name] = np.full(site.units, -1)
                 self._rows[site.name][list(units)] = np.arange(len(units))
                 for by in manifest.rankings:
-                    file = scratch / f"{len(self._maps)}.npy"
+                    file = scratch / f"{len(self._maps)}.maps"
                     self._maps[by, site.name] = _empty(file, (len(units), manifest.k), site)
         for number, piece in enumerate(self.pieces):
             for table in tables_of(folder, piece, sites):
@@ -103,7 +106,9 @@ def sheet_of(path: str, tiles: int, columns: int) -> Sheet:
 
 
 def _empty(file: Path, shape: tuple[int, int], site: SiteEntry) -> GatheredMaps:
-    levels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(*shape, *site.grid))
+    with replacing(file) as partial:  # written in full: a disk that is full later would end the process by a signal
+        partial.write_bytes(bytes(math.prod((*shape, *site.grid))))
+    levels = np.memmap(file, mode="r+", dtype=np.uint8, shape=(*shape, *site.grid))
     low, high = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
     piece, sheet, tile = (np.full(shape, -1, dtype=np.int32) for _ in range(3))
     return GatheredMaps(levels, low, high, piece, sheet, tile)

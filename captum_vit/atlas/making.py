@@ -12,16 +12,17 @@ from typing_extensions import Unpack
 
 from captum_vit.atlas.engines.engine import Crew, Engine, Progress
 from captum_vit.atlas.engines.here import ThisProcess
+from captum_vit.atlas.going_on import check_goes_on
 from captum_vit.atlas.images import FILE as LIST
 from captum_vit.atlas.images import ImageList
-from captum_vit.atlas.manifest import Manifest, merged_ranking
+from captum_vit.atlas.manifest import Manifest
 from captum_vit.atlas.naming.asked import Naming
 from captum_vit.atlas.naming.clip import Clip
 from captum_vit.atlas.naming.phase import prepare, read_names
 from captum_vit.atlas.naming.words import check_words, read_words
-from captum_vit.atlas.pieces import Piece, RankingPiece, is_done
+from captum_vit.atlas.pieces import Piece, RankingPiece, is_done, merged_ranking
 from captum_vit.atlas.publishing import publish
-from captum_vit.atlas.ranking import merge
+from captum_vit.atlas.ranking import drop_merged, merge
 from captum_vit.atlas.reader import Atlas, open_atlas
 from captum_vit.atlas.reading import PhotoReader
 from captum_vit.atlas.settings import AtlasSettings, propose
@@ -185,7 +186,7 @@ def undertake(
     vit = source()
     asked = propose(vit, source, listed, place.device.type, settings, found)
     if found is not None:
-        found.check_goes_on(asked, folder)
+        check_goes_on(found, asked, folder)
     chosen = [f"{site.name}:all" for site in vit.sites] if neurons is None else neurons
     manifest = (found or asked).with_neurons(select_neurons(vit, chosen, asked.plan["seed"]))
     recipe = settings.get("recipe") or manifest.plan["recipe"]
@@ -216,6 +217,7 @@ def carry_out(undertaking: Undertaking, engine: Engine, *, progress: bool = True
     write_neurons(folder, manifest, read_names(folder, manifest))
     publish(folder, manifest)
     _clear(folder)
+    drop_merged(folder, manifest)
     return open_atlas(folder)
 
 

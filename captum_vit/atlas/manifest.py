@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from captum_vit.atlas.entries import Images, Pictures, SiteEntry, Work
 from captum_vit.atlas.pieces import (
     NamePiece,
     PhotoPiece,
@@ -17,113 +17,17 @@ from captum_vit.atlas.pieces import (
     RenderPiece,
     Runs,
     in_pieces,
-    kind,
     ranges,
     units_of,
 )
 from captum_vit.errors import AddressError, AtlasError
 from captum_vit.optvis.plan import PlanSettings
 from captum_vit.probes.address import Address
-from captum_vit.probes.grid import Size
 from captum_vit.probes.kinds import kinds_of
 from captum_vit.storage.files import replacing
 
 FILE = "manifest.json"
 FORMAT, VERSION = "captum-vit atlas", 2
-
-# What may differ where an atlas goes on: on another machine, perhaps after an update.
-_MAY_DIFFER = ("versions", "device")
-
-
-@dataclass(frozen=True)
-class SiteEntry:
-    """A site of the model, whether its neurons are in the atlas or not.
-
-    Attributes
-    ----------
-    name
-        As the model calls it, ``"blocks.5"``.
-    kind
-        What its channels are, one of :data:`captum_vit.probes.kinds.KINDS`.
-    units
-        How many it has.
-    grid
-        Rows and columns of its patch maps.
-    extent
-        Left, top, right and bottom of the area that the cells tile evenly, as parts of the photo's width and height.
-    """
-
-    name: str
-    kind: str
-    units: int
-    grid: Size
-    extent: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images that the neurons were shown.
-
-    Attributes
-    ----------
-    count, sha256
-        How many, and the checksum of their list.
-    labelled
-        Whether each has a label, the folder that it is in.
-    """
-
-    count: int
-    sha256: str
-    labelled: bool
-
-
-@dataclass(frozen=True)
-class Work:
-    """How the work is divided, on which the last bits of results depend.
-
-    Attributes
-    ----------
-    threads
-        Threads with which a worker computes on a CPU.
-    images_a_piece, images_a_batch
-        Of the rankings, and of the photos.
-    units_a_piece, units_a_batch
-        Of the renders.
-    """
-
-    threads: int
-    images_a_piece: int
-    images_a_batch: int
-    units_a_piece: int
-    units_a_batch: int
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """How renders and photos are kept: as tiles of sheets in the format WebP.
-
-    Sheets are small: a page that shows one tile decodes all of its sheet.
-
-    Attributes
-    ----------
-    render_size, photo_size
-        Height and width of a tile in pixels.
-    render_quality, photo_quality
-        Of WebP, 0 to 100.
-    tiles
-        Renders or thumbnails in a sheet, at most.
-    """
-
-    render_size: Size
-    photo_size: Size
-    render_quality: int = 75
-    photo_quality: int = 70
-    tiles: int = 16
-
-    @property
-    def columns(self) -> int:
-        """Tiles in a row of a sheet: about as many as there are rows."""
-        return math.ceil(math.sqrt(self.tiles))
 
 
 @dataclass(frozen=True)
@@ -324,58 +228,6 @@ class Manifest:
 
     def _image_ranges(self) -> Iterator[tuple[int, int]]:
         return ranges(self.images.count, self.work.images_a_piece)
-
-    # --- going on
-
-    def check_goes_on(self, asked: Manifest, folder: Path) -> None:
-        """Make sure that what is asked for is what the atlas in a folder is of, neurons aside.
-
-        Raises
-        ------
-        AtlasError
-            It differs.
-        """
-        if self.images != asked.images:
-            raise AtlasError(
-                f"{folder} is an atlas of {self.images.count:,} other photos than these {asked.images.count:,}: names "
-                "or sizes of files differ; give the same --images in the same order, or another folder"
-            )
-        pairs = [
-            ("k", self.k, asked.k),
-            ("what images are ranked by", dict(self.rankings), dict(asked.rankings)),
-            *_compared("model", self.model, asked.model),
-            *_compared("render", self.renders, asked.renders),
-            *_compared("picture", asdict(self.pictures), asdict(asked.pictures)),
-            *_compared("work", asdict(self.work), asdict(asked.work)),
-            ("its sites", self.sites, asked.sites),
-        ]
-        for what, ours, theirs in pairs:
-            if ours != theirs:
-                raise AtlasError(
-                    f"{folder} is another atlas: {what} is {_shortly(ours)} there and {_shortly(theirs)} here; ask for "
-                    "the same, or give another folder"
-                )
-
-
-def merged_ranking(by: str) -> str:
-    """Path in an atlas of the ranking over all images."""
-    return f"rankings/{kind(by)}.safetensors"
-
-
-def _compared(what: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for name in {**ours, **theirs}:
-        if name not in _MAY_DIFFER:
-            # What comes from a file has lists for tuples.
-            yield f"{what}'s {name}", _plainly(ours.get(name)), _plainly(theirs.get(name))
-
-
-def _plainly(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def _shortly(value: Any) -> str:
-    words = str(value)
-    return words if len(words) <= 80 else f"{words[:79]}…"
 
 
 def _pair(values: Sequence[int]) -> tuple[int, int]:

@@ -151,6 +151,11 @@ def kind(by: str) -> str:
     return by.partition(":")[0]
 
 
+def merged_ranking(by: str) -> str:
+    """Path in an atlas of the ranking over all images."""
+    return f"rankings/{kind(by)}.safetensors"
+
+
 def is_done(folder: Path, piece: Piece) -> bool:
     """Whether a piece's files are in an atlas."""
     return (folder / piece.last_file).exists()

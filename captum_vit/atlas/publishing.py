@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from captum_vit.atlas.classes import Labels
 from captum_vit.atlas.gathered import GatheredMaps, Gathering, sheet_of
-from captum_vit.atlas.manifest import Manifest, merged_ranking
+from captum_vit.atlas.manifest import Manifest
 from captum_vit.atlas.page.records import Card, Neurons, PageModel, Photo, Sheet, Site, State
 from captum_vit.atlas.page.writing import write_page
-from captum_vit.atlas.pieces import ranges
+from captum_vit.atlas.pieces import merged_ranking, ranges
 from captum_vit.atlas.table import FILE as TABLE
 from captum_vit.atlas.tables import reading
 from captum_vit.ranking.measure import ACTIVATION

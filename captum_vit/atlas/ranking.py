@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from captum_vit.atlas.images import read_entries
-from captum_vit.atlas.manifest import Manifest, merged_ranking
-from captum_vit.atlas.pieces import RankingPiece
+from captum_vit.atlas.manifest import Manifest
+from captum_vit.atlas.pieces import RankingPiece, merged_ranking
 from captum_vit.atlas.worker import Advance, Worker
 from captum_vit.ranking.measure import ACTIVATION, find_reduction
 from captum_vit.ranking.ranker import Ranker
@@ -64,14 +64,20 @@ def merge(folder: Path, manifest: Manifest, by: str) -> None:
         A piece is missing or damaged.
     """
     merged = folder / merged_ranking(by)
-    pieces = [folder / piece.last_file for piece in manifest.ranking_pieces() if piece.by == by]
     if not merged.exists():
-        ranking = TopImages.load(pieces[0])
-        for path in pieces[1:]:
+        first, *others = (folder / piece.last_file for piece in manifest.ranking_pieces() if piece.by == by)
+        ranking = TopImages.load(first)
+        for path in others:
             ranking = ranking.merge(TopImages.load(path))
         ranking.save(merged)
-    for path in pieces:
-        path.unlink(missing_ok=True)
+    drop_merged(folder, manifest)
+
+
+def drop_merged(folder: Path, manifest: Manifest) -> None:
+    """Take away pieces of rankings that are merged; a worker that all took for dead may have written one since."""
+    for piece in manifest.ranking_pieces():
+        if (folder / merged_ranking(piece.by)).exists():
+            (folder / piece.last_file).unlink(missing_ok=True)
 
 
 def ranked_positions(folder: Path, by: str, sites: Sequence[str]) -> dict[str, NDArray[np.int64]]:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_vit.atlas.classes import Labels
-from captum_vit.atlas.manifest import Manifest, merged_ranking
+from captum_vit.atlas.manifest import Manifest
 from captum_vit.atlas.photos import restored
-from captum_vit.atlas.pieces import PhotoPiece, RenderPiece, is_done
+from captum_vit.atlas.pieces import PhotoPiece, RenderPiece, is_done, merged_ranking
 from captum_vit.atlas.sheets import read_tile
 from captum_vit.atlas.table import FILE as TABLE
 from captum_vit.atlas.table import read_records

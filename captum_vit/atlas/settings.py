@@ -8,8 +8,9 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_vit.atlas.entries import Images, Pictures, SiteEntry, Work
 from captum_vit.atlas.images import ImageList
-from captum_vit.atlas.manifest import Images, Manifest, Pictures, SiteEntry, Work
+from captum_vit.atlas.manifest import Manifest
 from captum_vit.atlas.source import MadeModel, NamedModel
 from captum_vit.checks import whole_number
 from captum_vit.optvis.plan import PlanSettings, RenderPlan

@@ -12,8 +12,9 @@ import numpy as np
 
 from captum_vit.atlas.agreement import read_agreements
 from captum_vit.atlas.classes import Labels
-from captum_vit.atlas.manifest import Manifest, SiteEntry, merged_ranking
-from captum_vit.atlas.pieces import RenderPiece
+from captum_vit.atlas.entries import SiteEntry
+from captum_vit.atlas.manifest import Manifest
+from captum_vit.atlas.pieces import RenderPiece, merged_ranking
 from captum_vit.atlas.tables import writing
 from captum_vit.errors import AtlasError
 from captum_vit.ranking.measure import ACTIVATION

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,17 +57,14 @@ def writing(path: Path, kinds: Mapping[str, str]) -> Iterator[Any]:
     """
     pyarrow = arrow()
     schema = pyarrow.schema([(name, _kind(kind)) for name, kind in kinds.items()])
-    with replacing(path) as partial:
-        with pyarrow.parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with replacing(path) as partial, pyarrow.parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
 
-            def write(columns: Mapping[str, Sequence[Any]]) -> None:
-                arrays = [pyarrow.array(columns[name], type=schema.field(name).type) for name in schema.names]
-                table = pyarrow.Table.from_arrays(arrays, schema=schema)
-                writer.write_table(table, row_group_size=ROWS)
+        def write(columns: Mapping[str, Sequence[Any]]) -> None:
+            arrays = [pyarrow.array(columns[name], type=schema.field(name).type) for name in schema.names]
+            table = pyarrow.Table.from_arrays(arrays, schema=schema)
+            writer.write_table(table, row_group_size=ROWS)
 
-            yield write
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())  # a power cut after the renaming must not leave an empty file
+        yield write
 
 
 def read_rows(path: Path, first: int, last: int, columns: Sequence[str] | None) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,10 +38,8 @@ def write(path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[An
     """
     # One entry: safetensors writes several in any order.
     metadata = {"captum_vit": json.dumps({"format": FORMAT, **header}, sort_keys=True)}
-    with replacing(path) as partial, partial.open("wb") as file:
-        file.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata))
-        file.flush()
-        os.fsync(file.fileno())  # a power cut after the renaming must not leave an empty file
+    with replacing(path) as partial:
+        partial.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata))
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

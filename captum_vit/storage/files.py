@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -88,15 +89,20 @@ def _number(character: str) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Context that gives a temporary file to write in the folder of ``path``, and renames it when all went well.
 
+    Whoever writes the same file at the same time, here or on another machine that shares the folder, has another
+    temporary one.
+
     Raises
     ------
     OutputError
         The file cannot be written; what was at ``path`` is still there.
     """
     target = path.resolve()  # a link goes on pointing at the file, which is what gets replaced
-    partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    partial = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.partial{target.suffix}")
     try:
         yield partial
+        with partial.open("r+b") as file:
+            os.fsync(file.fileno())  # a power cut after the renaming must not leave an empty file
         partial.replace(target)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error

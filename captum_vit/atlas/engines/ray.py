@@ -14,7 +14,7 @@ from captum_vit.atlas.manifest import Manifest
 from captum_vit.atlas.pieces import Piece
 from captum_vit.atlas.work import do
 from captum_vit.atlas.worker import Job, Worker
-from captum_vit.checks import whole_number
+from captum_vit.checks import briefly, whole_number
 from captum_vit.errors import ArgumentError, AtlasError, CaptumViTError, MissingLibraryError, OutputError
 from captum_vit.probes.adapted import AdaptedModel
 
@@ -71,8 +71,9 @@ class Ray:
             address = "local" if self.address == AUTO else self.address
             try:
                 self.ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=True)
-            except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-                raise CaptumViTError(f"Ray cannot be reached at {self.address}: {error}") from error
+            except Exception as error:  # of many kinds, and plain ones where a node does not start in time
+                what = "started on this machine" if self.address == AUTO else f"reached at {self.address}"
+                raise CaptumViTError(f"Ray cannot be {what}: {briefly(error)}") from error
         gpus = (1.0 if job.device != "cpu" else 0.0) if self.gpus is None else self.gpus
         # Ray shows an actor the GPUs that are its own, under the number 0.
         job = replace(job, device="cuda" if gpus else "cpu")
@@ -93,10 +94,10 @@ class _Actor:
         self._worker: Worker | None = None
 
     def begin(self) -> tuple[str, Any]:
-        """Build the worker. Gives what happened: ``"done"``, ``"failed"`` and why, or ``"stop"`` and the error."""
+        """Build the worker, unless it is there. Gives ``"done"``, ``"failed"`` and why, or ``"stop"`` and the error."""
         warnings.simplefilter("ignore")  # the driver has said it
         try:
-            self._worker = Worker(self._job)
+            self._worker = self._worker or Worker(self._job)
         except CaptumViTError as error:
             return "stop", error
         return "done", None
@@ -121,7 +122,7 @@ class _Crew:
         self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0)(_Actor)
         self._workers = _room(ray, threads, gpus) if workers is None else workers
         # Each actor that has been asked for something, by the answer that is waited for, with the piece that it does;
-        # None while it builds its model.
+        # None while it builds its model, or is asked whether it has.
         self._asked: dict[Any, tuple[Any, Piece | None]] = {}
         self._idle: list[Any] = []
         self._stillborn = 0
@@ -164,12 +165,20 @@ class _Crew:
                 if self._stillborn == TRIES * self._workers:
                     raise AtlasError(f"actors die before they begin to work: {reason(error)}") from error
             self._hire()
+            self._call_roll()
             return
         if what == "stop":
             raise content
+        self._stillborn = 0
         self._idle.append(actor)
         if piece is not None:
             tell(todo.done(piece, piece.amount) if what == "done" else todo.failed(piece, content, 0))
+
+    def _call_roll(self) -> None:
+        """Ask idle actors whether they live: a node that dies takes all of its own along, on whom tries were lost."""
+        for actor in self._idle:
+            self._asked[actor.begin.remote()] = actor, None
+        self._idle.clear()
 
     def close(self) -> None:
         """End the actors."""
