@@ -43,9 +43,10 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 200, *, mark: str |
         Words for programs, that tell the figure from others; in PNG files only.
     """
     path = Path(path)
-    metadata = {"Comment": mark} if mark and path.suffix.lower() == ".png" else None
+    # Matplotlib 3.7 takes no metadata, nor none, for JPEG and WebP.
+    marked: dict[str, Any] = {"metadata": {"Comment": mark}} if mark and path.suffix.lower() == ".png" else {}
     with replacing(path) as partial:
-        figure.savefig(partial, dpi=dpi, metadata=metadata)
+        figure.savefig(partial, dpi=dpi, **marked)
 
 
 def laid_over(pixels: NDArray[np.float32], heat: NDArray[np.float32], opacity: float = 0.6) -> NDArray[np.float32]:

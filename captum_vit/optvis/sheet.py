@@ -45,11 +45,11 @@ def labelled(images: Sequence[NDArray[np.uint8]], names: Sequence[str], columns:
 
 
 def _font(names: Sequence[str], width: int) -> ImageFont.FreeTypeFont | None:
-    """The largest letters in which all names fit; None if there are none, or this Pillow has no letters of a size."""
+    """The largest letters in which all names fit; None if there are none, or this Pillow was built without letters."""
     for size in _LETTERS:
         try:
             font = ImageFont.load_default(size)
-        except (TypeError, OSError):  # Pillow before 10.1, or built without FreeType
+        except ImportError:  # built without FreeType
             return None
         if isinstance(font, ImageFont.FreeTypeFont) and max(map(font.getlength, names)) <= width:
             return font

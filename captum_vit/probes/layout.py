@@ -231,7 +231,7 @@ class Layout:
         return lengths
 
     def _prefix_known(self, units: int) -> dict[str, int]:
-        return self._known(units, (1, 1)) | {"prefix": self.prefix_tokens}
+        return {**self._known(units, (1, 1)), "prefix": self.prefix_tokens}
 
     def _lengths(self, units: int, grid: Size) -> dict[str, int] | None:
         """Length of every axis but the batch's; None if the units, rows or columns cannot be divided so."""
@@ -245,7 +245,8 @@ class Layout:
                 )
             if total % known or (not open_ and total != known):
                 return None
-            lengths |= dict.fromkeys(open_, total // known)
+            for name in open_:  # one or none; torch.compile of PyTorch 2.2 fails where dictionaries are joined by |
+                lengths[name] = total // known
         return lengths
 
     def _whole(self, grid: Size) -> Size:
