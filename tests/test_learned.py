@@ -146,6 +146,6 @@ def test_short_renders_excite_most_neurons_more_than_any_photo_does(name):
         activations = maps[site.name].mean(dim=(2, 3)).amax(0)
         for unit in rng.choice((activations > 0).nonzero().flatten().numpy(), 2, replace=False):
             best[f"{site.name}:{unit}"] = float(activations[unit])
-    renders = captum_vit.render(vit, list(best), steps=48, batch_size=32, progress=False)
+    renders = captum_vit.render(vit, list(best), steps=24, batch_size=32, progress=False)
     ratios = {render.neuron: render.activation / best[render.neuron] for render in renders}
     assert np.mean([ratio > 1 for ratio in ratios.values()]) > 0.5, ratios
