@@ -20,7 +20,7 @@ from captum_vit.atlas.engines.engine import HOPELESS, TRIES, Todo
 from captum_vit.atlas.engines.here import ThisProcess
 from captum_vit.atlas.engines.processes import Processes
 from captum_vit.atlas.pieces import RenderPiece
-from captum_vit.errors import AtlasError
+from captum_vit.errors import AtlasError, CaptumViTError, OutputError
 from captum_vit.models import default_photos
 
 NEURONS = ["blocks.1:0-3", "blocks.4.value:4-7"]
@@ -142,6 +142,25 @@ def test_pieces_that_fail_three_times_are_recorded_and_the_rest_goes_on(tmp_path
     assert contents(tmp_path / "atlas") == expected
 
 
+def test_what_cannot_be_written_ends_the_work_at_once_and_nothing_is_lost(tmp_path, photos, expected):
+    folder = tmp_path / "atlas"
+    for name, content in expected.items():
+        if not name.startswith("renders/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    (folder / "renders").write_text("in the way")
+    with pytest.raises(OutputError, match="renders"):
+        make(folder, photos, Processes(1))
+    (folder / "renders").unlink()
+    shutil.rmtree(folder / "site")
+    (folder / "site").write_text("in the way")
+    with pytest.raises(OutputError, match="site"):
+        make(folder, photos)
+    (folder / "site").unlink()
+    make(folder, photos)
+    assert contents(folder) == expected
+
+
 def test_where_nothing_can_be_done_that_is_said_soon(tmp_path, photos, monkeypatch):
     from captum_vit.atlas import work
 
@@ -227,6 +246,18 @@ class RayHere:
 
     def kill(self, actor):
         actor.is_dead = True
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("nonsense", "is no address of a cluster"), ("here:port", "give HOST:PORT"), ("127.0.0.1:1", "cannot be reached")],
+)
+def test_an_address_without_a_cluster_is_told_at_once(monkeypatch, address, words):
+    from captum_vit.atlas.engines.ray import Ray
+
+    monkeypatch.setitem(sys.modules, "ray", RayHere(fatal=None))
+    with pytest.raises(CaptumViTError, match=words):
+        Ray(address)
 
 
 def test_a_piece_is_not_given_up_where_a_node_takes_several_idle_actors_along(tmp_path, photos, expected, monkeypatch):

@@ -36,8 +36,9 @@ def publish(folder: Path, manifest: Manifest) -> None:
     OutputError
         A file cannot be written.
     """
-    with reading(folder / TABLE) as file, tempfile.TemporaryDirectory() as scratch:
+    with reading(folder / TABLE) as file:
         table = file.read()
+    with tempfile.TemporaryDirectory() as scratch:
         sheets = _render_sheets(manifest)
         model = PageModel(
             title=str(manifest.model["origin"].get("name", manifest.model["model"])),

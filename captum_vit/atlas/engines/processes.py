@@ -77,10 +77,11 @@ class _Crew:
             heard = wait([hand.words for hand in self._hands])
             for place, hand in enumerate(self._hands):
                 if hand.words in heard:
-                    try:
-                        hand.hear(todo, tell)
-                    except (EOFError, OSError):
+                    said = hand.hear()
+                    if said is None:
                         self._replace(place, todo, tell)
+                    else:
+                        hand.note(*said, todo, tell)
 
     def _replace(self, place: int, todo: Todo, tell: Tell) -> None:
         """Put another process in the place of one that died, and have its piece done again."""
@@ -131,15 +132,22 @@ class _Hand:
         with suppress(OSError):  # it is dead, and will be heard to be
             self.words.send(piece)
 
-    def hear(self, todo: Todo, tell: Tell) -> None:
-        """Take note of what it says.
+    def hear(self) -> tuple[str, Any] | None:
+        """What it says; None if it is dead."""
+        try:
+            what, content = self.words.recv()
+        except (EOFError, OSError):
+            return None
+        return what, content
+
+    def note(self, what: str, content: Any, todo: Todo, tell: Tell) -> None:
+        """Take note of what it said.
 
         Raises
         ------
-        EOFError, OSError
-            It is dead.
+        CaptumViTError
+            It said that no piece can be done.
         """
-        what, content = self.words.recv()
         if what == _STOP:
             raise content
         if what == _READY:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from captum_vit.atlas.engines.engine import TRIES, Crew, Tell, Todo, reason
 from captum_vit.atlas.manifest import Manifest
@@ -20,6 +22,9 @@ from captum_vit.probes.adapted import AdaptedModel
 
 # Seconds that a crew waits for its first actor, or for another when all are gone, before it says that none comes.
 PATIENCE = 600.0
+
+# Seconds that a cluster has to answer; Ray itself tries for minutes, and prints each try.
+_ANSWER = 10.0
 
 AUTO = "auto"
 
@@ -44,8 +49,10 @@ class Ray:
     ------
     MissingLibraryError
         Ray is not installed.
+    ArgumentError
+        The address, or the number of workers or of GPUs, means nothing.
     CaptumViTError
-        It cannot be reached.
+        Nothing answers at the address.
     """
 
     def __init__(self, address: str = AUTO, workers: int | None = None, gpus: float | None = None) -> None:
@@ -57,6 +64,8 @@ class Ray:
             ) from error
         if gpus is not None and not gpus >= 0:
             raise ArgumentError(f"gpus is {gpus}; give a number of GPUs of an actor, or a fraction of one")
+        if address != AUTO:
+            _check_answers(address)
         self.ray = ray
         self.address = address
         self.workers = None if workers is None else whole_number("workers", workers)
@@ -184,6 +193,24 @@ class _Crew:
         """End the actors."""
         for actor in (*self._idle, *(actor for actor, _ in self._asked.values())):
             self._ray.kill(actor)
+
+
+def _check_answers(address: str) -> None:
+    """Make sure that something answers at an address, which may begin with a scheme."""
+    place = urlsplit(f"//{address.rpartition('://')[2]}")
+    try:
+        host, port = place.hostname, place.port
+    except ValueError:  # the port is no number
+        host, port = None, None
+    if not host or not port:
+        raise ArgumentError(f'"{address}" is no address of a cluster; give HOST:PORT, as in 10.0.0.1:6379, or auto')
+    try:
+        socket.create_connection((host, port), timeout=_ANSWER).close()
+    except OSError as error:
+        raise CaptumViTError(
+            f"Ray cannot be reached at {address} ({error.strerror or error}); begin a cluster with ray start --head, "
+            "which prints its address"
+        ) from error
 
 
 def _threads(job: Job) -> int:
