@@ -1,8 +1,9 @@
-"""A progress bar with the time left, for whatever takes long."""
+"""How long what takes long will take: a word before, or after its first steps, and a bar with the time left."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,10 +20,22 @@ from rich.progress import (
 )
 from rich.text import Text
 
+# Seconds from which on work is told of before it starts.
+LONG = 60
+# Seconds that the first steps are watched to tell how long the others take. The first, which also allocates and
+# compiles, counts only if it takes so long that little of it can be that.
+_WATCHED, _LONG_STEP = 2.0, 15.0
+
 
 @contextmanager
 def progress_bar(
-    title: str, total: int | None, disable: bool = False, *, completed: int = 0, rate: str | None = None
+    title: str,
+    total: int | None,
+    disable: bool = False,
+    *,
+    completed: int = 0,
+    rate: str | None = None,
+    foretold: str | None = None,
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar on standard error while the block runs; gives the function that advances it.
 
@@ -38,6 +51,8 @@ def progress_bar(
         Steps that were done before.
     rate
         What a step is, in the plural, to show how many there are a second.
+    foretold
+        What is said to take so long, if that is more than a minute, as soon as the first steps have shown it.
     """
     columns: tuple[ProgressColumn, ...] = (
         TextColumn("{task.description}"),
@@ -51,11 +66,15 @@ def progress_bar(
     printed_above = sys.stdout is not None and sys.stdout.isatty()
     with Progress(*columns, console=_stderr(), disable=disable, redirect_stdout=printed_above) as progress:
         task = progress.add_task(title, total=total, completed=completed)
-        yield lambda steps: progress.advance(task, steps)
+        pace = _Pace((total or 0) - completed)
 
+        def advance(steps: int) -> None:
+            progress.advance(task, steps)
+            seconds = pace.left_after(steps)
+            if foretold is not None and seconds is not None:
+                foretell(foretold, seconds)
 
-# Seconds from which on work is told of before it starts.
-LONG = 60
+        yield advance
 
 
 def foretell(work: str, seconds: float) -> None:
@@ -77,6 +96,31 @@ def _stderr() -> Console:
     if console.is_jupyter:
         return Console(stderr=True, force_jupyter=False, force_terminal=True, legacy_windows=False)
     return console
+
+
+class _Pace:
+    """What the first steps tell about the others."""
+
+    def __init__(self, left: int) -> None:
+        self.left, self.counted, self.first = left, 0, True
+        self.since = time.perf_counter()
+        self.is_told = False
+
+    def left_after(self, steps: int) -> float | None:
+        """Seconds that are left, once: when enough steps were watched."""
+        if self.is_told or not steps:
+            return None
+        now = time.perf_counter()
+        taken, self.left = now - self.since, self.left - steps
+        first, self.first = self.first, False
+        if first and taken < _LONG_STEP:
+            self.since = now
+            return None
+        self.counted += steps
+        if taken < _WATCHED:
+            return None
+        self.is_told = True
+        return taken / self.counted * self.left
 
 
 class _RateColumn(ProgressColumn):

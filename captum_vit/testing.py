@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from captum_vit.probes.kinds import FEED_FORWARD
 from captum_vit.probes.output import tensors
 from captum_vit.probes.site import Site
 from captum_vit.probes.twin import frozen_twin
+from captum_vit.progress import progress_bar
 
 # How far from its place, in cells, a cell may be seen to look, and how many cells may look farther. In a wrong order
 # (2 × 2 blocks in the place of rows, tokens shifted by one) at least half of them are a whole cell off or more. Right
@@ -66,7 +67,7 @@ class SiteOrder:
 
 
 def measure_order(
-    vit: AdaptedModel, image_size: Size | None = None, cells: int = 32, seed: int = 0
+    vit: AdaptedModel, image_size: Size | None = None, cells: int = 32, seed: int = 0, progress: bool = False
 ) -> tuple[SiteOrder, ...]:
     """Measure where the cells of each site look, by gradients with attention silenced.
 
@@ -84,6 +85,8 @@ def measure_order(
         How many cells of each site to look at, chosen at random.
     seed
         Of that choice and of the image.
+    progress
+        Whether to show a bar, and to say how long it takes where that is more than a minute.
 
     Returns
     -------
@@ -95,15 +98,17 @@ def measure_order(
     chosen = {site.name: _choose(site.grid(size), cells, draw) for site in vit.sites}
     energy = {site.name: torch.zeros(len(chosen[site.name]), *size, dtype=torch.double) for site in vit.sites}
     twin = frozen_twin(vit)
-    for number in range(_ROUNDS):
-        # One look at many cells tells as much as several at few.
-        asked = {name: at for name, at in chosen.items() if number == 0 or len(at) < cells}
-        if not asked:
-            break
-        image = torch.rand(1, vit.channels, *size, generator=draw)
-        directions = {name: torch.randn(vit.site(name).units, generator=draw) for name in asked}
-        for name, seen in _gradients(twin, image, asked, directions).items():
-            energy[name] += seen.square().sum(dim=1)
+    # One look at many cells tells as much as several at few.
+    few = {name: at for name, at in chosen.items() if len(at) < cells}
+    rounds = [each for each in (chosen, *(_ROUNDS - 1) * [few]) if each]
+    title = "Testing the order of cells"
+    passes = sum(len(_batches(each)) for each in rounds)
+    with progress_bar(title, passes, disable=not progress, foretold=title if progress else None) as advance:
+        for asked in rounds:
+            image = torch.rand(1, vit.channels, *size, generator=draw)
+            directions = {name: torch.randn(vit.site(name).units, generator=draw) for name in asked}
+            for name, seen in _gradients(twin, image, asked, directions, advance).items():
+                energy[name] += seen.square().sum(dim=1)
     return tuple(_order_of(site, chosen[site.name], energy[site.name].numpy(), size) for site in vit.sites)
 
 
@@ -230,15 +235,24 @@ def _choose(grid: Size, cells: int, draw: torch.Generator) -> Tensor:
     return torch.stack((numbers // columns, numbers % columns), dim=1)
 
 
+def _batches(chosen: dict[str, Tensor]) -> range:
+    """The first of the cells of each batch."""
+    return range(0, max(len(cells) for cells in chosen.values()), _BATCH)
+
+
 def _gradients(
-    vit: AdaptedModel, image: Tensor, chosen: dict[str, Tensor], directions: dict[str, Tensor]
+    vit: AdaptedModel,
+    image: Tensor,
+    chosen: dict[str, Tensor],
+    directions: dict[str, Tensor],
+    advance: Callable[[int], None],
 ) -> dict[str, Tensor]:
     """Gradient of each chosen cell with respect to the image ``(N, C, H, W)``, by site, attention silenced."""
-    found = _gradients_in(_Silenced(), vit, image, chosen, directions)
+    found = _gradients_in(_Silenced(), vit, image, chosen, directions, advance)
     # Where a softmax weights branches, or is divided by its sum, nothing comes through without it.
     dark = {name: chosen[name] for name, seen in found.items() if not (seen.any() and seen.isfinite().all())}
     if dark:
-        found |= _gradients_in(nullcontext(), vit, image, dark, directions)
+        found |= _gradients_in(nullcontext(), vit, image, dark, directions, lambda _: None)
     # Each cell counts alike, however steep it is there, as the loudest would else be seen in the mean of all.
     found = {
         name: seen / seen.flatten(1).norm(dim=1).clamp_min(1e-300)[:, None, None, None] for name, seen in found.items()
@@ -253,10 +267,11 @@ def _gradients_in(
     image: Tensor,
     chosen: dict[str, Tensor],
     directions: dict[str, Tensor],
+    advance: Callable[[int], None],
 ) -> dict[str, Tensor]:
     found: dict[str, list[Tensor]] = {name: [] for name in chosen}
     most = max(len(cells) for cells in chosen.values())
-    for start in range(0, most, _BATCH):
+    for start in _batches(chosen):
         with torch.inference_mode(False), torch.enable_grad():
             images = image.to(vit.device, vit.dtype).expand(min(_BATCH, most - start), -1, -1, -1).clone()
             images.requires_grad_()
@@ -269,6 +284,7 @@ def _gradients_in(
                 (gradient,) = torch.autograd.grad(looked, images, retain_graph=True, allow_unused=True)
                 gradient = torch.zeros_like(images) if gradient is None else gradient
                 found[name].append(gradient[: len(cells)].double().cpu())
+        advance(1)
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 

@@ -158,11 +158,12 @@ def test_without_a_command_the_help_is_shown_and_no_error():
     {
         "render": (["render", "--steps", "2"], "1 neurons to render: about"),
         "ranking": (["top-images", "deit_micro", "blocks.0:1"], "80 images to rank: about"),
-        "photos": (["patch-map", "--images", str(CAT), "--images", str(ROCKET)], "1 more photos: about"),
+        "photos": (["patch-map", "--images", str(CAT), "--images", str(ROCKET)], "Explaining photos: about"),
     }.values(),
 )
 def test_what_takes_long_says_how_long_before_it_starts(monkeypatch, command, told):
     monkeypatch.setattr("captum_vit.progress.LONG", -1)  # all that is measured is long
+    monkeypatch.setattr("captum_vit.progress._WATCHED", 0)
     monkeypatch.setattr("captum_vit.optvis.timing._STEPS_WORTH_TELLING", 1)
     monkeypatch.setattr("captum_vit.cli.folders._MANY", 2)
     result = run(*command)

@@ -1,9 +1,11 @@
-"""The progress bar: on standard error, with a line of text in notebooks too, and out of the way of results."""
+"""The progress bar: on standard error, as text in notebooks too, and it says how long all takes if that is long."""
 
 from __future__ import annotations
 
 import io
 from contextlib import redirect_stderr, redirect_stdout
+from itertools import accumulate
+from types import SimpleNamespace
 
 import pytest
 from rich import console
@@ -58,3 +60,32 @@ def test_in_a_notebook_it_is_text_and_needs_no_widgets(monkeypatch):
 
 def test_disabled_it_shows_nothing():
     assert printed(io.StringIO(), disable=True) == (LOSSES, "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    {
+        "the first, which also allocates, does not count": ([10, *9 * [30]], ["Work: about 4 min"]),  # eight are left
+        "the first alone takes long": (10 * [20], ["Work: about 3 min"]),  # nine are left
+        "quick steps are watched for two seconds": (100 * [1], ["Work: about 2 min"]),  # 97 are left after three
+        "what is left takes less than a minute": (20 * [3], []),
+        "what is done at once": (20 * [0.01], []),
+    }.values(),
+)
+def test_the_first_steps_tell_once_how_long_the_others_take(seconds, told, monkeypatch, capsys):
+    clock = accumulate(seconds, initial=0)
+    monkeypatch.setattr("captum_vit.progress.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    with progress_bar("Work", len(seconds), disable=True, foretold="Work") as advance:
+        for _ in seconds:
+            advance(1)
+    assert capsys.readouterr().err.splitlines() == told
+
+
+def test_where_nothing_was_done_yet_nothing_is_told(monkeypatch, capsys):
+    clock = accumulate(3 * [30], initial=0)
+    monkeypatch.setattr("captum_vit.progress.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    with progress_bar("Work", 4, disable=True, foretold="Work") as advance:
+        advance(0)
+        assert not capsys.readouterr().err
+        advance(1)
+    assert capsys.readouterr().err == "Work: about 2 min\n"  # 3 × 30 s

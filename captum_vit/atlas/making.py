@@ -243,7 +243,7 @@ def _do(undertaking: Undertaking, crew: Crew, missing: list[Piece], progress: bo
     named = set(manifest.name_pieces())
     if naming is not None and not named.isdisjoint(missing):
         with computing_with(manifest.work.threads):
-            prepare(folder, manifest, naming, PhotoReader(undertaking.vit, undertaking.job.places))
+            prepare(folder, manifest, naming, PhotoReader(undertaking.vit, undertaking.job.places), progress)
         _phase("Naming", folder, crew, [piece for piece in missing if piece in named], progress)
 
 

@@ -52,10 +52,10 @@ def draft(
         check_output(out, SUFFIXES)
     if out.exists():
         raise OutputError(f"{out} is there already, and may have been edited; name another file with --out")
-    found = discover(bare, size)
-    with stderr().status(f"Testing the order of cells of {escape(model)} ..." if order else "Drafting ..."):
+    with stderr().status(f"Looking for blocks in {escape(model)} ..."):
+        found = discover(bare, size)
         network = build(model, random_weights=model not in available()).model if order else bare
-        drafted = write(network, found, by=f"captum-vit draft {model}", order=order)
+    drafted = write(network, found, by=f"captum-vit draft {model}", order=order)
     with replacing(out) as partial:
         partial.write_text(drafted.text, encoding="utf-8")
     stdout().print(f"{escape(str(out))}: {len(found.sites)} sites. Order of the cells: {escape(drafted.order)}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +109,7 @@ def explain_photos(
 
     from captum_vit.data import images as reading
     from captum_vit.data.crop import eval_crop
-    from captum_vit.progress import foretell, progress_bar
+    from captum_vit.progress import progress_bar
     from captum_vit.storage.fingerprint import file_sha256
 
     crop, parameter = eval_crop(vit), next(vit.parameters())
@@ -119,11 +118,9 @@ def explain_photos(
     done: dict[Address, list[str]] = {address: [] for address in neurons}
     skipped: list[str] = []
     kept = console.keeping(f"the photos that were finished are in {out}")
-    total, begin = len(photos) * len(neurons), time.perf_counter()
-    with kept, progress_bar("Explaining photos", total, disable=how.shows_progress) as advance:
-        for number, (path, name) in enumerate(zip(photos, distinct_names(photos), strict=True)):
-            if number == 1:  # the first has shown how long one takes
-                foretell(f"{len(photos) - 1} more photos", (time.perf_counter() - begin) * (len(photos) - 1))
+    total, title = len(photos) * len(neurons), "Explaining photos"
+    with kept, progress_bar(title, total, disable=how.shows_progress, foretold=title) as advance:
+        for path, name in zip(photos, distinct_names(photos), strict=True):
             try:
                 pixels = crop(reading.open_rgb(path))
             except ImageError as error:

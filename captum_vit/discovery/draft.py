@@ -72,7 +72,12 @@ class Draft:
 
 
 def draft(
-    model: nn.Module, found: Discovery | None = None, *, by: str = "captum_vit.draft", order: bool = True
+    model: nn.Module,
+    found: Discovery | None = None,
+    *,
+    by: str = "captum_vit.draft",
+    order: bool = True,
+    progress: bool = True,
 ) -> Draft:
     """Write an adapter for a model, run it, and test the order of its cells.
 
@@ -88,6 +93,8 @@ def draft(
         What the file says that it was written by.
     order
         Whether to test the order.
+    progress
+        Whether to show a bar over that test.
 
     Raises
     ------
@@ -106,7 +113,7 @@ def draft(
     if not _says(text, model, found):
         text = _written(model, found, by, loops=False)
     adapter = _executed(text)
-    holds, said = _order(model, adapter, found.image_sizes[0]) if order else (None, NOT_CHECKED)
+    holds, said = _order(model, adapter, found.image_sizes[0], progress) if order else (None, NOT_CHECKED)
     return Draft(text.replace(_order_words(NOT_CHECKED), _order_words(said)), adapter, said, holds)
 
 
@@ -192,13 +199,13 @@ def _says(text: str, model: nn.Module, found: Discovery) -> bool:
     ]
 
 
-def _order(model: nn.Module, adapter: Adapter, size: Size) -> tuple[bool | None, str]:
+def _order(model: nn.Module, adapter: Adapter, size: Size, progress: bool) -> tuple[bool | None, str]:
     """Whether cells look where the grid says, and that in words."""
     if any(parameter.is_meta for parameter in model.parameters()):
         return None, f"{NOT_CHECKED}, as the weights have no values"
     try:
         with adapt(model, adapter=adapter) as vit:
-            orders = measure_order(vit, size)
+            orders = measure_order(vit, size, progress=progress)
     # A draft that cannot be used is still one that a person can read, with the reason in it.
     except Exception as error:
         return None, f"{NOT_CHECKED}, as the test failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})"

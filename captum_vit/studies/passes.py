@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from captum_vit.errors import ImageError, StalePartialWarning, StudyError
-from captum_vit.progress import foretell, progress_bar
+from captum_vit.progress import progress_bar
 from captum_vit.storage.files import replacing
 
 SECONDS = 30.0  # between two writes of what is done
@@ -134,16 +134,13 @@ def measure_images(
     parts = [Measured({}, (), {}) if notes is None else notes.resume()]
     seen = len(parts[0].used) + len(parts[0].left_out)
     batches = [files[start : start + batch_size] for start in range(seen, len(files), batch_size)]
-    bar = progress_bar(title, len(files), disable=not progress, completed=seen, rate="images")
+    told = title if progress else None
+    bar = progress_bar(title, len(files), not progress, completed=seen, rate="images", foretold=told)
     with torch.inference_mode(), ThreadPoolExecutor(_READERS) as pool, bar as advance:
         try:
-            started = time.perf_counter()
-            for number, (batch, found) in enumerate(_read_ahead(pool, batches, read)):
+            for batch, found in _read_ahead(pool, batches, read):
                 parts.append(_measured(batch, found, measure))
                 advance(len(batch))
-                if number == 1 and progress:  # the first, which also allocates, does not count
-                    foretell(title, (time.perf_counter() - started) * (len(batches) - 2))
-                started = time.perf_counter()
                 if notes is not None and notes.is_due:
                     parts = [_merged(parts)]
                     notes.write(parts[0])

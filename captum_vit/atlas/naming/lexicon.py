@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from captum_vit.atlas.naming.clip import Clip
-from captum_vit.atlas.naming.crops import encoded
+from captum_vit.atlas.naming.crops import CROPS, encoded
 from captum_vit.atlas.naming.words import TEMPLATES, check_words
 from captum_vit.errors import NamingError
+from captum_vit.progress import progress_bar
 from captum_vit.storage.files import replacing
 
 FORMAT = "captum-vit lexicon 1"
@@ -75,6 +77,7 @@ class Lexicon:
         templates: Sequence[str] = TEMPLATES,
         seed: int = 0,
         batch_size: int = 64,
+        progress: bool = False,
     ) -> Lexicon:
         """Ask a CLIP.
 
@@ -96,6 +99,8 @@ class Lexicon:
             Of the random sets.
         batch_size
             Crops that the CLIP sees at a time.
+        progress
+            Whether to show bars, and to say how long they take where that is more than a minute.
 
         Raises
         ------
@@ -108,13 +113,15 @@ class Lexicon:
             raise NamingError(f"quantile is {quantile}; it must be between 0 and 1, such as 0.99")
         if unfit := [template for template in templates if "{}" not in template]:
             raise NamingError(f'the template "{unfit[0]}" has no {{}} where the word goes')
-        directions = _directions(clip, words, templates)
+        directions = _directions(clip, words, templates, progress)
         counts: list[int] = []
 
         def counted() -> Iterable[Tensor]:
-            for of_photo in crops:
-                counts.append(len(of_photo))
-                yield from of_photo
+            with _asking("random crops", CROPS, progress) as advance:
+                for of_photo in crops:
+                    counts.append(len(of_photo))
+                    yield from of_photo
+                    advance(len(of_photo))
 
         embeddings = torch.cat([batch.cpu() for batch in encoded(clip, counted(), batch_size)] or [torch.empty(0, 1)])
         if len(counts) < 2 or len(set(counts)) > 1:
@@ -190,10 +197,20 @@ class Lexicon:
             raise NamingError(f"{path} is missing, damaged or no lexicon; delete it, and it is made anew") from error
 
 
-def _directions(clip: Clip, words: Sequence[str], templates: Sequence[str]) -> Tensor:
+def _asking(what: str, total: int, progress: bool) -> AbstractContextManager[Callable[[int], None]]:
+    title = f"Asking the CLIP of {what}"
+    return progress_bar(title, total, disable=not progress, foretold=title if progress else None)
+
+
+def _directions(clip: Clip, words: Sequence[str], templates: Sequence[str], progress: bool) -> Tensor:
     texts = [template.replace("{}", word) for word in words for template in templates]
-    batches = (texts[first : first + _TEXTS_A_BATCH] for first in range(0, len(texts), _TEXTS_A_BATCH))
-    embeddings = torch.cat([functional.normalize(clip.encode_texts(batch).float().cpu(), dim=1) for batch in batches])
+    found = []
+    with _asking("words", len(texts), progress) as advance:
+        for first in range(0, len(texts), _TEXTS_A_BATCH):
+            batch = texts[first : first + _TEXTS_A_BATCH]
+            found.append(functional.normalize(clip.encode_texts(batch).float().cpu(), dim=1))
+            advance(len(batch))
+    embeddings = torch.cat(found)
     of_words = functional.normalize(embeddings.unflatten(0, (len(words), len(templates))).mean(1), dim=1)
     return of_words - of_words.mean(0)
 

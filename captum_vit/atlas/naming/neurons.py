@@ -75,7 +75,7 @@ def name_neurons(
     batch_size
         Crops that the CLIP sees at a time.
     progress
-        Whether to show a progress bar with the time left.
+        Whether to show bars with the time left, and to say how long they take where that is more than a minute.
 
     Returns
     -------
@@ -110,8 +110,10 @@ def name_neurons(
     # One image of each file: parts of a photo are much alike, and a neuron's photos are different ones.
     files = list({sha256: path for path, sha256 in top.sources.values()}.values())
     crops = random_crops(reader(vit, files), len(files), looks, clip.size, seed)
-    lexicon = Lexicon.of(clip, listed, crops, k=k, quantile=quantile, seed=seed, batch_size=batch_size)
-    with progress_bar("Naming", len(wanted), disable=not progress) as advance:
+    lexicon = Lexicon.of(
+        clip, listed, crops, k=k, quantile=quantile, seed=seed, batch_size=batch_size, progress=progress
+    )
+    with progress_bar("Naming", len(wanted), not progress, foretold="Naming" if progress else None) as advance:
         found = {}
         crops_of_all = (list(excited(photos, clip.size)) for photos in photos_of(wanted))
         for address, name in zip(wanted, names(clip, lexicon, crops_of_all, batch_size=batch_size), strict=True):

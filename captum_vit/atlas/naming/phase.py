@@ -36,7 +36,7 @@ _SAMPLE = 1024
 _PHOTOS, _CROPS = 16, 64
 
 
-def prepare(folder: Path, manifest: Manifest, naming: Naming, photos: PhotoReader) -> None:
+def prepare(folder: Path, manifest: Manifest, naming: Naming, photos: PhotoReader, progress: bool) -> None:
     """Make an atlas' lexicon, if it is not there: what its pieces of names need besides maps.
 
     Parameters
@@ -49,6 +49,8 @@ def prepare(folder: Path, manifest: Manifest, naming: Naming, photos: PhotoReade
         What to name with.
     photos
         What reads its photos.
+    progress
+        Whether to show bars.
 
     Raises
     ------
@@ -70,7 +72,14 @@ def prepare(folder: Path, manifest: Manifest, naming: Naming, photos: PhotoReade
         lambda numbers: reader(reader.images[numbers].tolist()), len(reader.images), places, naming.clip.size, seed
     )
     made = Lexicon.of(
-        naming.clip, naming.words, crops, k=manifest.k, quantile=naming.quantile, seed=seed, batch_size=_CROPS
+        naming.clip,
+        naming.words,
+        crops,
+        k=manifest.k,
+        quantile=naming.quantile,
+        seed=seed,
+        batch_size=_CROPS,
+        progress=progress,
     )
     check_folder(path.parent)
     made.save(path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from captum_vit.cli import console, words
+from captum_vit.cli.folders import foretell_ranking
 from captum_vit.cli.model import Device, RandomWeights, Seed
 from captum_vit.cli.plan import PlanChoice, RecipeName, Steps
 from captum_vit.cli.studies import running
@@ -116,11 +117,16 @@ def _write_cards(
     """Write the page of a model's units, unless it is there."""
     from captum_vit.cards.card import neuron_cards
     from captum_vit.cards.page import write_page
+    from captum_vit.optvis.plan import RenderPlan
+    from captum_vit.optvis.timing import foretell_renders
 
     units = list(dict.fromkeys(str(row["unit"]) for row in study.rows))
     mark = mark_of([units, study.settings, study.models[name]["weights"], how.recipe, how.steps])
     page = out / f"concepts-{file_name(name)}.html"
     if mark_in(page) != mark:
-        made = neuron_cards(vit, units, photos, model=name, recipe=how.recipe, steps=how.steps, seed=seed)
+        plan = RenderPlan.of(vit, recipe=how.recipe, steps=how.steps, seed=seed)
+        foretell_ranking(vit, photos, list({unit.rpartition(":")[0] for unit in units}))
+        foretell_renders(f"{len(units)} units to render", [(vit, units, plan)])
+        made = neuron_cards(vit, units, photos, model=name, plan=plan)
         write_page(made, page, mark=mark)
     console.stderr().print(f"Cards of {len(units)} units are in {page}.", soft_wrap=True, markup=False)
