@@ -99,5 +99,5 @@ SIX_FAMILIES: dict[str, TinyModel] = {
     }.items()
 }
 
-# The embedded models of these families; an embedded ConvNet comes besides.
+# The embedded models of these families; the embedded ConvNets come besides.
 SIX_LEARNED = tuple(f"{family}_micro" for family in SIX_FAMILIES)

@@ -52,7 +52,8 @@ def views(each: int = 1) -> tuple[Tensor, Tensor]:
     return wide[..., :SIDE], wide[..., SHIFT:]
 
 
-@pytest.mark.parametrize("name", available())
+# Not convnext_micro, whose hidden units tell photos apart more than places, as its documentation says.
+@pytest.mark.parametrize("name", [*SIX_LEARNED, "resnet_micro"])
 def test_patch_maps_follow_the_scene_and_not_the_frame(name):
     left, right = views()
     vit = adapted(name)

@@ -186,6 +186,16 @@ _MODELS = (
         first_conv="conv1",
         classifier="fc",
     ),
+    EmbeddedModel(
+        name="convnext_micro",
+        constructor="timm.models.convnext:ConvNeXt",
+        settings={"depths": (1, 1, 4, 1), "dims": (40, 80, 128, 176)},
+        sha256="054b825b6dcefd2f52473da174db20bab488d939719473c3c0fe7b62a55a591e",
+        classes=CATEGORIES,
+        fixed_input_size=False,
+        first_conv="stem.0",
+        classifier="head.fc",
+    ),
 )
 
 MODELS: Mapping[str, EmbeddedModel] = MappingProxyType({model.name: model for model in _MODELS})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-# CoaT's parallel blocks end with maps of several scales; this one has the teacher's grid. A ResNet's last map has two
+# CoaT's parallel blocks end with maps of several scales; this one has the teacher's grid. A ConvNet's last map has two
 # rows at 64 pixels, which is hardly a map; the last but one has four.
-_MAP = {"CoaT": 1, "ResNet": -2}
+_MAP = {"CoaT": 1, "ConvNeXt": -2, "ResNet": -2}
 
 
 def features(student: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -25,7 +25,7 @@ def features(student: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor
     pooled
         What the classifier reads, ``(B, C)``.
     patches
-        The last map, of a ResNet that of the last stage but one, ``(B, C', rows, columns)``.
+        The last map, of ConvNets that of the last stage but one, ``(B, C', rows, columns)``.
     logits
         ``(B, classes)``.
     """
