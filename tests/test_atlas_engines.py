@@ -20,7 +20,7 @@ from captum_vit.atlas.engines.engine import HOPELESS, TRIES, Todo
 from captum_vit.atlas.engines.here import ThisProcess
 from captum_vit.atlas.engines.processes import Processes
 from captum_vit.atlas.pieces import RenderPiece
-from captum_vit.errors import AtlasError, CaptumViTError, OutputError
+from captum_vit.errors import ArgumentError, AtlasError, CaptumViTError, OutputError
 from captum_vit.models import default_photos
 
 NEURONS = ["blocks.1:0-3", "blocks.4.value:4-7"]
@@ -246,6 +246,25 @@ class RayHere:
 
     def kill(self, actor):
         actor.is_dead = True
+
+
+@pytest.mark.parametrize(
+    ("gpus", "actors"),
+    [(0, 32), (1, 8), (2, 4), (3, 2), (0.5, 16), (0.4, 16), (0.6, 8), (0.2, 32), (16, 1)],  # 0.2: 40, but for CPUs
+)
+def test_a_cluster_of_eight_gpus_has_room_for_as_many_actors_as_fit_on_each_device(gpus, actors):
+    from captum_vit.atlas.engines.ray import room
+
+    assert room({"CPU": 32.0, "GPU": 8.0}, threads=1, gpus=gpus) == actors
+
+
+@pytest.mark.parametrize("gpus", [-1, 1.5, 0.00001, float("inf"), float("nan")])
+def test_a_number_of_gpus_that_no_actor_can_have_is_refused(monkeypatch, gpus):
+    from captum_vit.atlas.engines.ray import Ray
+
+    monkeypatch.setitem(sys.modules, "ray", RayHere(fatal=None))
+    with pytest.raises(ArgumentError, match="give a whole number of GPUs of an actor, or a fraction of one"):
+        Ray(gpus=gpus)
 
 
 @pytest.mark.parametrize(

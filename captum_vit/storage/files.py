@@ -7,7 +7,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from captum_vit.errors import OutputError
@@ -107,4 +107,5 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there any more, or the disk cannot be written, which was told
+            partial.unlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -62,8 +62,9 @@ class Ray:
             raise MissingLibraryError(
                 'this engine needs Ray, which is not installed; pip install "captum-vit[ray]"'
             ) from error
-        if gpus is not None and not gpus >= 0:
-            raise ArgumentError(f"gpus is {gpus}; give a number of GPUs of an actor, or a fraction of one")
+        # Ray knows fractions in ten thousandths, and of one device only.
+        if gpus is not None and not (0.0001 <= gpus < 1 or (gpus >= 0 and float(gpus).is_integer())):
+            raise ArgumentError(f"gpus is {gpus}; give a whole number of GPUs of an actor, or a fraction of one")
         if address != AUTO:
             _check_answers(address)
         self.ray = ray
@@ -129,7 +130,7 @@ class _Crew:
         self._job = job
         threads = _threads(job)
         self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0)(_Actor)
-        self._workers = _room(ray, threads, gpus) if workers is None else workers
+        self._workers = room(ray.cluster_resources(), threads, gpus) if workers is None else workers
         # Each actor that has been asked for something, by the answer that is waited for, with the piece that it does;
         # None while it builds its model, or is asked whether it has.
         self._asked: dict[Any, tuple[Any, Piece | None]] = {}
@@ -217,8 +218,18 @@ def _threads(job: Job) -> int:
     return Manifest.load(job.folder).work.threads
 
 
-def _room(ray: Any, threads: int, gpus: float) -> int:
-    """How many actors the cluster has room for."""
-    resources = ray.cluster_resources()
-    room = int(resources.get("CPU", 0)) // threads
-    return max(1, min(room, int(resources.get("GPU", 0) / gpus)) if gpus else room)
+def room(resources: Mapping[str, float], threads: int, gpus: float) -> int:
+    """How many actors a cluster has room for; at least one, which waits until there is.
+
+    Parameters
+    ----------
+    resources
+        Processors and GPUs of all nodes, as ``"CPU"`` and ``"GPU"``.
+    threads, gpus
+        What an actor takes; of GPUs a whole number, or a fraction of one device.
+    """
+    actors = int(resources.get("CPU", 0)) // threads
+    if gpus:
+        devices = int(resources.get("GPU", 0))
+        actors = min(actors, devices // int(gpus) if gpus >= 1 else devices * int(1 / gpus))
+    return max(1, actors)
