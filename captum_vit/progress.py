@@ -117,7 +117,7 @@ class _Pace:
             self.since = now
             return None
         self.counted += steps
-        if taken < _WATCHED:
+        if taken < _WATCHED or self.counted <= 0:  # work of a process that died is taken back
             return None
         self.is_told = True
         return taken / self.counted * self.left

@@ -89,3 +89,14 @@ def test_where_nothing_was_done_yet_nothing_is_told(monkeypatch, capsys):
         assert not capsys.readouterr().err
         advance(1)
     assert capsys.readouterr().err == "Work: about 2 min\n"  # 3 × 30 s
+
+
+def test_work_that_is_taken_back_and_done_again_counts_once(monkeypatch, capsys):
+    clock = accumulate([1, 1, 9, 10], initial=0)
+    monkeypatch.setattr("captum_vit.progress.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    with progress_bar("Work", 30, disable=True, foretold="Work") as advance:
+        for steps in (1, 2, -2):
+            advance(steps)
+        assert not capsys.readouterr().err
+        advance(3)
+    assert capsys.readouterr().err == "Work: about 3 min\n"  # 26 left, of which 3 took 20 s
