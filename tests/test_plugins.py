@@ -205,7 +205,8 @@ def test_a_broken_plugin_is_a_warning_that_names_its_distribution_and_the_others
     with pytest.warns(PluginWarning) as warned:
         assert captum_vit.adapt(small_vit()).family == "sound"
     messages = {failure.entry_point: str(failure) for failure in registry().failures}
-    assert sorted(str(warning.message) for warning in warned) == sorted(messages.values())
+    told = sorted(f"{message} (docs: write-an-adapter)" for message in messages.values())
+    assert sorted(str(warning.message) for warning in warned) == told
     for module, (_, reason) in BROKEN.items():
         assert f'plugin "{module}" of distribution "broken-vit" could not be loaded' in messages.pop(module)
         assert any(reason in str(warning.message) and f'"{module}"' in str(warning.message) for warning in warned)
