@@ -154,8 +154,8 @@ def test_threads_render_side_by_side_as_one_after_the_other(recipe):
 @pytest.mark.parametrize("recipe", ["fourier", "ghiasi2022"])
 def test_half_precision_excites_the_neuron_too(dtype, recipe):
     vit = captum_vit.adapt(captum_vit.load("deit_micro"))
-    single = captum_vit.render(vit, "blocks.4:307", recipe=recipe, steps=12, progress=False)[0]
-    half = captum_vit.render(vit, "blocks.4:307", recipe=recipe, steps=12, dtype=dtype, progress=False)[0]
+    single = captum_vit.render(vit, "blocks.4:307", recipe=recipe, steps=6, progress=False)[0]
+    half = captum_vit.render(vit, "blocks.4:307", recipe=recipe, steps=6, dtype=dtype, progress=False)[0]
     assert half.problem is None
     assert single.problem is None
     assert np.isfinite(half.image).all()
