@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import filesize
 from rich.markup import escape
 
 from captum_vit.cli import completion, console, words
@@ -190,7 +191,8 @@ def _tell(undertaking: Undertaking, engine: Engine) -> None:
     split = ", ".join(f"{name} {duration(seconds / told.workers)}" for name, seconds in shares)
     by = "1 worker" if told.workers == 1 else f"{told.workers} workers"
     out.print(f"  about {duration(told.seconds)} with {by} ({split})", soft_wrap=True)
-    out.print(f"  about {told.gigabytes:.2g} GB in {escape(shown(undertaking.folder))}", soft_wrap=True)
+    size = filesize.decimal(round(told.gigabytes * 1e9))
+    out.print(f"  about {size} in {escape(shown(undertaking.folder))}", soft_wrap=True)
 
 
 def _report(made: Atlas, choice: ModelChoice) -> None:
