@@ -185,3 +185,10 @@ def test_an_interrupted_process_keeps_what_it_says(tmp_path):
     assert len(whole) >= 2
     assert whole <= pictures  # the record of a render is written last
     assert len(pictures) <= len(whole) + 1
+
+
+@pytest.mark.parametrize(("options", "printed"), [([], ""), (["-W", "default"], "ERROR:root:told twice\n")])
+def test_what_libraries_log_beside_their_errors_is_not_told_twice(options, printed):
+    program = "import logging; from captum_vit.cli import console; console.quiet(); logging.error('told twice')"
+    done = subprocess.run([sys.executable, *options, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -70,7 +71,7 @@ def keeping(words: str) -> Iterator[None]:
 
 
 def quiet() -> None:
-    """Show warnings of this package as one line and others not at all, unless Python was asked to show them."""
+    """Show warnings of this package as one line, others and logs not at all, unless Python was asked to show them."""
     if sys.warnoptions:
         return
     warnings.simplefilter("ignore")
@@ -78,6 +79,8 @@ def quiet() -> None:
     warnings.simplefilter("always", PreprocessingWarning)
     warnings.simplefilter("always", StalePartialWarning)
     warnings.showwarning = lambda message, *_: warn(str(message))
+    if not logging.getLogger().handlers:  # by which open_clip tells what it raises, and Python would print it
+        logging.getLogger().addHandler(logging.NullHandler())
 
 
 def failed(message: str, page: str = "") -> typer.Exit:
