@@ -109,7 +109,7 @@ class Round:
     def wait_for_moment(self, running: subprocess.Popen[bytes], files: int) -> None:
         """Wait for a random number of files, less than so many, and then a little."""
         wanted = self.draw.randrange(files)
-        little = self.draw.uniform(0, 1)
+        little = self.draw.uniform(0, 0.2)
         while running.poll() is None and len(self.seen) < wanted:
             self.look()
             time.sleep(0.02)
