@@ -35,7 +35,7 @@ def progress_bar(
     *,
     completed: int = 0,
     rate: str | None = None,
-    foretold: str | None = None,
+    foretold: bool = False,
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar on standard error while the block runs; gives the function that advances it.
 
@@ -52,7 +52,8 @@ def progress_bar(
     rate
         What a step is, in the plural, to show how many there are a second.
     foretold
-        What is said to take so long, if that is more than a minute, as soon as the first steps have shown it.
+        Whether to say how long it takes, if that is more than a minute, as soon as the first steps have shown it; said
+        by the title, and also where the bar is not shown.
     """
     columns: tuple[ProgressColumn, ...] = (
         TextColumn("{task.description}"),
@@ -66,13 +67,12 @@ def progress_bar(
     printed_above = sys.stdout is not None and sys.stdout.isatty()
     with Progress(*columns, console=_stderr(), disable=disable, redirect_stdout=printed_above) as progress:
         task = progress.add_task(title, total=total, completed=completed)
-        pace = _Pace((total or 0) - completed)
+        pace = _Pace((total or 0) - completed) if foretold else None
 
         def advance(steps: int) -> None:
             progress.advance(task, steps)
-            seconds = pace.left_after(steps)
-            if foretold is not None and seconds is not None:
-                foretell(foretold, seconds)
+            if pace is not None and (seconds := pace.left_after(steps)) is not None:
+                foretell(title, seconds)
 
         yield advance
 

@@ -101,9 +101,8 @@ def measure_order(
     # One look at many cells tells as much as several at few.
     few = {name: at for name, at in chosen.items() if len(at) < cells}
     rounds = [each for each in (chosen, *(_ROUNDS - 1) * [few]) if each]
-    title = "Testing the order of cells"
     passes = sum(len(_batches(each)) for each in rounds)
-    with progress_bar(title, passes, disable=not progress, foretold=title if progress else None) as advance:
+    with progress_bar("Testing the order of cells", passes, disable=not progress, foretold=progress) as advance:
         for asked in rounds:
             image = torch.rand(1, vit.channels, *size, generator=draw)
             directions = {name: torch.randn(vit.site(name).units, generator=draw) for name in asked}

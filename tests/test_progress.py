@@ -75,7 +75,7 @@ def test_disabled_it_shows_nothing():
 def test_the_first_steps_tell_once_how_long_the_others_take(seconds, told, monkeypatch, capsys):
     clock = accumulate(seconds, initial=0)
     monkeypatch.setattr("captum_vit.progress.time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    with progress_bar("Work", len(seconds), disable=True, foretold="Work") as advance:
+    with progress_bar("Work", len(seconds), disable=True, foretold=True) as advance:
         for _ in seconds:
             advance(1)
     assert capsys.readouterr().err.splitlines() == told
@@ -84,7 +84,7 @@ def test_the_first_steps_tell_once_how_long_the_others_take(seconds, told, monke
 def test_where_nothing_was_done_yet_nothing_is_told(monkeypatch, capsys):
     clock = accumulate(3 * [30], initial=0)
     monkeypatch.setattr("captum_vit.progress.time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    with progress_bar("Work", 4, disable=True, foretold="Work") as advance:
+    with progress_bar("Work", 4, disable=True, foretold=True) as advance:
         advance(0)
         assert not capsys.readouterr().err
         advance(1)
@@ -94,7 +94,7 @@ def test_where_nothing_was_done_yet_nothing_is_told(monkeypatch, capsys):
 def test_work_that_is_taken_back_and_done_again_counts_once(monkeypatch, capsys):
     clock = accumulate([1, 1, 9, 10], initial=0)
     monkeypatch.setattr("captum_vit.progress.time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    with progress_bar("Work", 30, disable=True, foretold="Work") as advance:
+    with progress_bar("Work", 30, disable=True, foretold=True) as advance:
         for steps in (1, 2, -2):
             advance(steps)
         assert not capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,10 @@ def sheet_of(path: str, tiles: int, columns: int) -> Sheet:
 
 
 def _empty(file: Path, shape: tuple[int, int], site: SiteEntry) -> GatheredMaps:
-    with replacing(file) as partial:  # written in full: a disk that is full later would end the process by a signal
-        partial.write_bytes(bytes(math.prod((*shape, *site.grid))))
+    units, images = shape
+    # Written in full, as a disk that is full later would end the process by a signal; never all of it in memory.
+    with replacing(file) as partial, partial.open("wb") as target:
+        target.writelines(repeat(bytes(images * math.prod(site.grid)), units))
     levels = np.memmap(file, mode="r+", dtype=np.uint8, shape=(*shape, *site.grid))
     low, high = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
     piece, sheet, tile = (np.full(shape, -1, dtype=np.int32) for _ in range(3))

@@ -118,8 +118,8 @@ def explain_photos(
     done: dict[Address, list[str]] = {address: [] for address in neurons}
     skipped: list[str] = []
     kept = console.keeping(f"the photos that were finished are in {out}")
-    total, title = len(photos) * len(neurons), "Explaining photos"
-    with kept, progress_bar(title, total, disable=how.shows_progress, foretold=title) as advance:
+    total = len(photos) * len(neurons)
+    with kept, progress_bar("Explaining photos", total, disable=how.shows_progress, foretold=True) as advance:
         for path, name in zip(photos, distinct_names(photos), strict=True):
             try:
                 pixels = crop(reading.open_rgb(path))

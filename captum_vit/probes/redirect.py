@@ -146,26 +146,26 @@ class _RedirectHook:
         before, self._input = self._input, None
         if before is None:
             return None
-        site = self._arrived(before)
-        if site is None:
+        arrived = self._arrived(before)
+        if arrived is None:
             return None
+        site, images = arrived
         self.redirect.reached.add(site.name)
-        size = self.forward_pass.image_size
-        assert size is not None
-        images = _Images(
-            site.layout.batch_axis, site.layout.rows_an_image(site.units, site.grid(size)), site.layout.unit_axis
-        )
         rows = self.redirect.rows(site)
         concerned = None if rows is None else images.spread(rows, before)
         redirected: Tensor = _PastActivation.apply(before, output, concerned, images)
         return redirected
 
-    def _arrived(self, activation: Tensor) -> Site | None:
-        """The site that the module now computes for; None if it is another than those asked for."""
+    def _arrived(self, activation: Tensor) -> tuple[Site, _Images] | None:
+        """The site that the module now computes for, and how images lie; None if it is another than those asked for."""
         size, shape = self.forward_pass.image_size, tuple(activation.shape)
         if size is None:
             return None
-        return next((site for site in self.sites if site.layout.fits(shape, site.units, site.grid(size))), None)
+        for site in self.sites:
+            layout, grid = site.layout, site.grid(size)
+            if layout.fits(shape, site.units, grid):
+                return site, _Images(layout.batch_axis, layout.rows_an_image(site.units, grid), layout.unit_axis)
+        return None
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,7 @@ def measure_images(
     parts = [Measured({}, (), {}) if notes is None else notes.resume()]
     seen = len(parts[0].used) + len(parts[0].left_out)
     batches = [files[start : start + batch_size] for start in range(seen, len(files), batch_size)]
-    told = title if progress else None
-    bar = progress_bar(title, len(files), not progress, completed=seen, rate="images", foretold=told)
+    bar = progress_bar(title, len(files), disable=not progress, completed=seen, rate="images", foretold=progress)
     with torch.inference_mode(), ThreadPoolExecutor(_READERS) as pool, bar as advance:
         try:
             for batch, found in _read_ahead(pool, batches, read):

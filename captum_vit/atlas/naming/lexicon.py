@@ -198,8 +198,7 @@ class Lexicon:
 
 
 def _asking(what: str, total: int, progress: bool) -> AbstractContextManager[Callable[[int], None]]:
-    title = f"Asking the CLIP of {what}"
-    return progress_bar(title, total, disable=not progress, foretold=title if progress else None)
+    return progress_bar(f"Asking the CLIP of {what}", total, disable=not progress, foretold=progress)
 
 
 def _directions(clip: Clip, words: Sequence[str], templates: Sequence[str], progress: bool) -> Tensor:

@@ -113,7 +113,7 @@ def name_neurons(
     lexicon = Lexicon.of(
         clip, listed, crops, k=k, quantile=quantile, seed=seed, batch_size=batch_size, progress=progress
     )
-    with progress_bar("Naming", len(wanted), not progress, foretold="Naming" if progress else None) as advance:
+    with progress_bar("Naming", len(wanted), disable=not progress, foretold=progress) as advance:
         found = {}
         crops_of_all = (list(excited(photos, clip.size)) for photos in photos_of(wanted))
         for address, name in zip(wanted, names(clip, lexicon, crops_of_all, batch_size=batch_size), strict=True):
